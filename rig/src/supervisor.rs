@@ -1,0 +1,191 @@
+//! Long-running components, and the leash they are on.
+//!
+//! A small process (`supervise`, one of the names of the built program) starts the components, reports each death at
+//! once, and ends them all when its standard input closes: whatever happens to the process that holds a [`Supervisor`],
+//! nothing that it started survives it, unless it was told to [settle](Supervisor::settle).
+
+use std::collections::HashMap;
+use std::fs;
+use std::future::Future;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::error::{Doing as _, Error, Result};
+
+/// How many lines of a dead component's log its report shows.
+const TAIL: usize = 15;
+
+/// A component to run: what `supervise` is told of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Component {
+    /// Its name, also that of its log.
+    pub name: String,
+    /// The program, as an absolute path, and its arguments.
+    pub argv: Vec<String>,
+    /// Variables added to the environment, as `KEY=value`.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub dir: PathBuf,
+    /// Where its output goes, as the supervisor sees it.
+    pub log: PathBuf,
+}
+
+/// What `supervise` says, on its standard output and in its record.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Event {
+    pub started: Option<String>,
+    pub died: Option<String>,
+    #[serde(default)]
+    pub settled: bool,
+    #[serde(default)]
+    pub pid: u32,
+    #[serde(default)]
+    pub why: String,
+}
+
+/// The holder's end of the leash.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    process: Child,
+    leash: Option<ChildStdin>,
+    deaths: watch::Receiver<Option<Event>>,
+    /// Where the holder finds the logs.
+    logs: PathBuf,
+}
+
+impl Supervisor {
+    /// Runs `supervise` beside this process; `scratch` is removed when it ends.
+    pub fn local(supervise: &Path, scratch: &Path, logs: &Path) -> Result<Self> {
+        let mut command = Command::new(supervise);
+        command.arg("--scratch").arg(scratch);
+        Self::spawn(command, logs)
+    }
+
+    /// Runs a command that turns into `supervise`.
+    pub fn spawn(mut command: Command, logs: &Path) -> Result<Self> {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .doing(format!("run {}", command.get_program().display()))?;
+        let leash = process.stdin.take();
+        let (told, deaths) = watch::channel(None);
+        if let Some(output) = process.stdout.take() {
+            // A thread, not a task: the supervisor outlives the runtime of the test that happened to start it.
+            std::thread::spawn(move || listen(output, &told));
+        }
+        Ok(Self { process, leash, deaths, logs: logs.to_owned() })
+    }
+
+    /// The process that was spawned.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Starts a component. That it could not be started is reported as its death.
+    pub fn start(&mut self, component: &Component) -> Result<()> {
+        self.say(&serde_json::json!({ "start": component }))
+    }
+
+    /// Lets the components live on without a holder.
+    pub fn settle(&mut self) -> Result<()> {
+        self.say(&serde_json::json!({ "settle": true }))
+    }
+
+    fn say(&mut self, command: &serde_json::Value) -> Result<()> {
+        let Some(leash) = &mut self.leash else { return Ok(()) };
+        writeln!(leash, "{command}").doing("tell the supervisor what to start: it has ended")
+    }
+
+    /// Waits for `ready`; a component that dies meanwhile ends the wait at once.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        ready: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut deaths = self.deaths.clone();
+        tokio::select! {
+            biased;
+            Ok(death) = deaths.wait_for(Option::is_some) => Err(self.obituary(death.clone().unwrap_or_default())),
+            done = tokio::time::timeout(limit, ready) => done.unwrap_or_else(|_| {
+                Err(Error::TimedOut { what: what.to_owned(), limit, logs: self.logs.clone() })
+            }),
+        }
+    }
+
+    fn obituary(&self, death: Event) -> Error {
+        let component = death.died.unwrap_or_default();
+        obituary(&self.logs, component, death.why)
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        drop(self.leash.take());
+        // It ends by itself; without this wait it would stay a zombie, and its components a moment longer than we say.
+        let _ = self.process.wait();
+    }
+}
+
+/// The error for a component that ended, with the end of its log.
+pub(crate) fn obituary(logs: &Path, component: String, why: String) -> Error {
+    let log = logs.join(format!("{component}.log"));
+    let tail = tail(&log, TAIL);
+    Error::Died { component, why, log, tail }
+}
+
+fn listen(output: ChildStdout, told: &watch::Sender<Option<Event>>) {
+    for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+        match serde_json::from_str::<Event>(&line) {
+            Ok(event) if event.died.is_some() => {
+                told.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert(event);
+                    is_first
+                });
+            }
+            _ => {}
+        }
+    }
+    told.send_if_modified(|first| {
+        let is_first = first.is_none();
+        first.get_or_insert(Event {
+            died: Some("supervise".into()),
+            why: "it ended".into(),
+            ..Event::default()
+        });
+        is_first
+    });
+}
+
+/// The last lines of a log, or why there are none.
+pub(crate) fn tail(log: &Path, lines: usize) -> String {
+    match fs::read(log) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let all: Vec<&str> = text.lines().collect();
+            all[all.len().saturating_sub(lines)..].join("\n")
+        }
+        Err(error) => format!("(no log: {error})"),
+    }
+}
+
+/// Who runs and who died, by a supervisor's record.
+pub(crate) fn read_record(record: &Path) -> (bool, HashMap<String, Event>) {
+    let text = fs::read_to_string(record).unwrap_or_default();
+    let mut settled = false;
+    let mut last = HashMap::new();
+    for event in text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+        settled |= event.settled;
+        if let Some(name) = event.died.clone().or_else(|| event.started.clone()) {
+            last.insert(name, event);
+        }
+    }
+    (settled, last)
+}
