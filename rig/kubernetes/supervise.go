@@ -29,11 +29,12 @@ type command struct {
 
 // An event goes up the leash and into the record, a line of JSON each.
 type event struct {
-	Started string `json:"started,omitempty"`
-	Died    string `json:"died,omitempty"`
-	Settled bool   `json:"settled,omitempty"`
-	Pid     int    `json:"pid,omitempty"`
-	Why     string `json:"why,omitempty"`
+	Launched bool   `json:"launched,omitempty"`
+	Started  string `json:"started,omitempty"`
+	Died     string `json:"died,omitempty"`
+	Settled  bool   `json:"settled,omitempty"`
+	Pid      int    `json:"pid,omitempty"`
+	Why      string `json:"why,omitempty"`
 }
 
 type supervisor struct {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::error::{Error, Result};
 use crate::pki::{Authority, Subject, service_account_keys};
@@ -168,4 +170,20 @@ pub(crate) async fn namespace_ready(client: &kube::Client, namespace: &str) -> R
 async fn get(client: &kube::Client, path: &str) -> Result<String> {
     let request = http::Request::get(path).body(Vec::new()).map_err(|e| Error::kubernetes(path)(Box::new(e)))?;
     client.request_text(request).await.map_err(|e| Error::kubernetes(format!("get {path}"))(Box::new(e)))
+}
+
+/// Waits until a server answers a plain HTTP request with 200.
+pub(crate) async fn answers(address: Ipv4Addr, port: u16, path: &str) -> Result<()> {
+    while !answers_now(address, port, path).await.unwrap_or(false) {
+        tokio::time::sleep(GLANCE).await;
+    }
+    Ok(())
+}
+
+async fn answers_now(address: Ipv4Addr, port: u16, path: &str) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect((address, port)).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split_whitespace().nth(1) == Some("200"))
 }

@@ -15,7 +15,7 @@ use crate::error::{Doing as _, Error, Result};
 pub const KUBERNETES_VERSION: &str = "1.35.4";
 
 /// The names that the program is called by.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "coredns",
     "etcd",
     "helm",
@@ -27,6 +27,7 @@ const NAMES: [&str; 13] = [
     "kubectl",
     "kubelet",
     "nats-server",
+    "node",
     "storage-provisioner",
     "supervise",
 ];
@@ -63,16 +64,16 @@ impl Program {
         &self.folder
     }
 
-    /// The path by which to call one component.
+    /// The path by which to call one component; `pause` and `probe`, which pods run, are there too.
     #[must_use]
     pub fn named(&self, component: &str) -> PathBuf {
         self.folder.join(component)
     }
 
-    /// The first process of a pod's sandbox, the only other program.
-    #[must_use]
-    pub fn pause(&self) -> PathBuf {
-        self.folder.join("pause")
+    /// The time of the last use decides what is swept away.
+    #[allow(clippy::disallowed_methods, reason = "the time of a file is the file system's business")]
+    fn used(&self) {
+        let _ = File::open(&self.folder).and_then(|folder| folder.set_modified(std::time::SystemTime::now()));
     }
 
     fn get_blocking(sources: &Path) -> Result<Self> {
@@ -80,8 +81,7 @@ impl Program {
         let key = key(sources)?;
         let program = Self { folder: cache.join(&key) };
         if program.folder.is_dir() {
-            // The time of the last use decides what is swept away.
-            let _ = File::open(&program.folder).and_then(|f| f.set_modified(std::time::SystemTime::now()));
+            program.used();
             return Ok(program);
         }
         fs::create_dir_all(&cache).doing(format!("make the folder {}", cache.display()))?;
@@ -115,7 +115,7 @@ fn cache_folder() -> Result<PathBuf> {
 /// A name for a build that changes with all that goes into it.
 fn key(sources: &Path) -> Result<String> {
     let mut files = Vec::new();
-    for folder in [sources.to_owned(), sources.join("pause")] {
+    for folder in [sources.to_owned(), sources.join("pause"), sources.join("probe")] {
         let entries = fs::read_dir(&folder).doing(format!("read the folder {}", folder.display()))?;
         files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
     }
@@ -153,7 +153,9 @@ fn build(sources: &Path, cache: &Path, to: &Path) -> Result<()> {
     );
     let started = Instant::now();
     compile(sources, ".", &folder.path().join("kubernetes"), packages)?;
-    compile(sources, "./pause", &folder.path().join("pause"), 0)?;
+    for small in ["pause", "probe"] {
+        compile(sources, &format!("./{small}"), &folder.path().join(small), 0)?;
+    }
     for name in NAMES {
         std::os::unix::fs::symlink("kubernetes", folder.path().join(name)).doing("make a link")?;
     }

@@ -38,6 +38,8 @@ pub(crate) struct Component {
 /// What `supervise` says, on its standard output and in its record.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Event {
+    #[serde(default)]
+    pub launched: bool,
     pub started: Option<String>,
     pub died: Option<String>,
     #[serde(default)]
@@ -48,12 +50,21 @@ pub(crate) struct Event {
     pub why: String,
 }
 
+/// What the holder has heard.
+#[derive(Debug, Default)]
+struct News {
+    /// The process that `supervise` has become, where that is another than the one that was spawned.
+    launched: Option<u32>,
+    /// The first death.
+    death: Option<Event>,
+}
+
 /// The holder's end of the leash.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     process: Child,
     leash: Option<ChildStdin>,
-    deaths: watch::Receiver<Option<Event>>,
+    news: watch::Receiver<News>,
     /// Where the holder finds the logs.
     logs: PathBuf,
 }
@@ -66,25 +77,34 @@ impl Supervisor {
         Self::spawn(command, logs)
     }
 
-    /// Runs a command that turns into `supervise`.
+    /// Runs a command that is `supervise`, or turns into it.
     pub fn spawn(mut command: Command, logs: &Path) -> Result<Self> {
+        let log = logs.join("supervise.log");
+        let complaints = fs::File::create(&log).doing(format!("write {}", log.display()))?;
         let mut process = command
+            .stderr(complaints)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .doing(format!("run {}", command.get_program().display()))?;
         let leash = process.stdin.take();
-        let (told, deaths) = watch::channel(None);
+        let (told, news) = watch::channel(News::default());
         if let Some(output) = process.stdout.take() {
             // A thread, not a task: the supervisor outlives the runtime of the test that happened to start it.
             std::thread::spawn(move || listen(output, &told));
         }
-        Ok(Self { process, leash, deaths, logs: logs.to_owned() })
+        Ok(Self { process, leash, news, logs: logs.to_owned() })
     }
 
-    /// The process that was spawned.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
+    /// Waits for the process that `supervise` has become in namespaces of its own.
+    pub async fn launched(&self) -> Result<u32> {
+        let mut news = self.news.clone();
+        let heard = news.wait_for(|news| news.launched.is_some() || news.death.is_some()).await;
+        match heard.as_deref() {
+            Ok(News { launched: Some(pid), .. }) => Ok(*pid),
+            Ok(News { death: Some(death), .. }) => Err(self.obituary(death.clone())),
+            _ => Err(self.obituary(Event::default())),
+        }
     }
 
     /// Starts a component. That it could not be started is reported as its death.
@@ -109,10 +129,11 @@ impl Supervisor {
         limit: Duration,
         ready: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let mut deaths = self.deaths.clone();
+        let mut news = self.news.clone();
         tokio::select! {
             biased;
-            Ok(death) = deaths.wait_for(Option::is_some) => Err(self.obituary(death.clone().unwrap_or_default())),
+            Ok(news) = news.wait_for(|news| news.death.is_some()) =>
+                Err(self.obituary(news.death.clone().unwrap_or_default())),
             done = tokio::time::timeout(limit, ready) => done.unwrap_or_else(|_| {
                 Err(Error::TimedOut { what: what.to_owned(), limit, logs: self.logs.clone() })
             }),
@@ -140,28 +161,17 @@ pub(crate) fn obituary(logs: &Path, component: String, why: String) -> Error {
     Error::Died { component, why, log, tail }
 }
 
-fn listen(output: ChildStdout, told: &watch::Sender<Option<Event>>) {
-    for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
-        match serde_json::from_str::<Event>(&line) {
-            Ok(event) if event.died.is_some() => {
-                told.send_if_modified(|first| {
-                    let is_first = first.is_none();
-                    first.get_or_insert(event);
-                    is_first
-                });
-            }
-            _ => {}
+fn listen(output: ChildStdout, told: &watch::Sender<News>) {
+    let events = BufReader::new(output).lines().map_while(std::result::Result::ok);
+    for event in events.filter_map(|line| serde_json::from_str::<Event>(&line).ok()) {
+        if event.launched {
+            told.send_modify(|news| news.launched = Some(event.pid));
+        } else if event.died.is_some() {
+            told.send_modify(|news| news.death = news.death.take().or(Some(event)));
         }
     }
-    told.send_if_modified(|first| {
-        let is_first = first.is_none();
-        first.get_or_insert(Event {
-            died: Some("supervise".into()),
-            why: "it ended".into(),
-            ..Event::default()
-        });
-        is_first
-    });
+    let end = Event { died: Some("supervise".into()), why: "it ended".into(), ..Event::default() };
+    told.send_modify(|news| news.death = news.death.take().or(Some(end)));
 }
 
 /// The last lines of a log, or why there are none.
