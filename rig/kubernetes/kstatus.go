@@ -17,13 +17,18 @@ import (
 func kstatusMain() {
 	in := json.NewDecoder(os.Stdin)
 	for {
-		var content map[string]any
+		// Kubernetes' own decoder keeps whole numbers whole, as the library wants them.
+		var content json.RawMessage
 		if err := in.Decode(&content); errors.Is(err, io.EOF) {
 			return
 		} else if err != nil {
 			fail("kstatus", fmt.Errorf("standard input must be JSON objects: %w", err))
 		}
-		result, err := status.Compute(&unstructured.Unstructured{Object: content})
+		var object unstructured.Unstructured
+		if err := object.UnmarshalJSON(content); err != nil {
+			fail("kstatus", err)
+		}
+		result, err := status.Compute(&object)
 		if err != nil {
 			fail("kstatus", err)
 		}

@@ -138,8 +138,7 @@ impl ControlPlane {
 /// A client that fails at once rather than retry behind the caller's back: tests and readiness want the answer.
 pub(crate) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let doing = || format!("use {}", kubeconfig.display());
-    let file =
-        Kubeconfig::read_from(kubeconfig).map_err(|e| Error::kubernetes(doing())(Box::new(e)))?;
+    let file = Kubeconfig::read_from(kubeconfig).map_err(|e| Error::kubernetes(doing())(Box::new(e)))?;
     let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(|e| Error::kubernetes(doing())(Box::new(e)))?;
@@ -168,7 +167,8 @@ pub(crate) async fn namespace_ready(client: &kube::Client, namespace: &str) -> R
 }
 
 async fn get(client: &kube::Client, path: &str) -> Result<String> {
-    let request = http::Request::get(path).body(Vec::new()).map_err(|e| Error::kubernetes(path)(Box::new(e)))?;
+    let request =
+        http::Request::get(path).body(Vec::new()).map_err(|e| Error::kubernetes(path)(Box::new(e)))?;
     client.request_text(request).await.map_err(|e| Error::kubernetes(format!("get {path}"))(Box::new(e)))
 }
 

@@ -192,7 +192,8 @@ fn append_file(layer: &mut tar::Builder<Vec<u8>>, file: &Path, path: &Path) -> R
         return append(layer, path, mode, &fs::read(file).doing(doing())?);
     }
     append_folder(layer, path, 0o755)?;
-    let mut entries: Vec<_> = fs::read_dir(file).doing(doing())?.flatten().map(|entry| entry.file_name()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(file).doing(doing())?.flatten().map(|entry| entry.file_name()).collect();
     // Sorted, because a folder's order is the file system's, and the digest must not be.
     entries.sort();
     entries.iter().try_for_each(|name| append_file(layer, &file.join(name), &path.join(name)))
@@ -228,7 +229,12 @@ fn blob(bytes: &[u8]) -> String {
 
 fn descriptor(kind: MediaType, bytes: &[u8]) -> Result<Descriptor> {
     let digest: Sha256Digest = digest(bytes).parse().map_err(built)?;
-    DescriptorBuilder::default().media_type(kind).digest(digest).size(bytes.len() as u64).build().map_err(built)
+    DescriptorBuilder::default()
+        .media_type(kind)
+        .digest(digest)
+        .size(bytes.len() as u64)
+        .build()
+        .map_err(built)
 }
 
 fn architecture() -> Arch {

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use rig::{Image, Node, Program, Up};
+use rig::{Image, Node, Plane, Program, Up};
 
 /// A real one-node Kubernetes on this machine, without Docker, for development, tests and the demo of Millrace.
 #[derive(Parser)]
@@ -34,7 +34,9 @@ enum Action {
     },
     /// Say how the node is; fails where it is not running or lacks a component
     Status,
-    /// Build what the node is made of, without starting it
+    /// Run a control plane without a node, on a free port of 127.0.0.1, until Ctrl-C; needs no root
+    Plane,
+    /// Build what the node is made of, and say where it is
     Build,
     /// Write a container image from files of this machine, and import it into the node
     Image(ImageArgs),
@@ -95,6 +97,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Action::Up { program } => up(&node, program).await?,
         Action::Down { forget } => down(&node, forget)?,
         Action::Status => return Ok(status(&node)),
+        Action::Plane => plane().await?,
         Action::Build => println!("{}", Program::get().await?.folder().display()),
         Action::Image(args) => image(&node, args)?,
         Action::Logs { component, follow } => logs(&node, component.as_deref(), follow)?,
@@ -123,13 +126,26 @@ async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
     match up {
         Up::Already => println!("The node is up."),
         Up::Started { took, resumed: false } => println!("The node is up after {took:.1?}."),
-        Up::Started { took, resumed: true } => println!("The node is up again after {took:.1?}, with its state."),
+        Up::Started { took, resumed: true } => {
+            println!("The node is up again after {took:.1?}, with its state.")
+        }
     }
     let address = node.address().map(|address| address.to_string()).unwrap_or_default();
     println!("  export PATH={}:$PATH      # kubectl, helm", node.folder().join("bin").display());
     println!("  export KUBECONFIG={}", node.kubeconfig().display());
-    println!("Pods, services and node ports answer from this machine; {address} resolves *.svc.cluster.local.");
+    println!(
+        "Pods, services and node ports answer from this machine; {address} resolves *.svc.cluster.local."
+    );
     Ok(())
+}
+
+async fn plane() -> Result<()> {
+    let plane = Plane::start().await?;
+    println!("export KUBECONFIG={}", plane.kubeconfig().display());
+    tokio::select! {
+        signal = interrupted() => signal,
+        death = plane.death() => Err(death.into()),
+    }
 }
 
 fn down(node: &Node, forget: bool) -> Result<()> {
@@ -141,7 +157,11 @@ fn down(node: &Node, forget: bool) -> Result<()> {
         return as_root(node, if forget { &["down", "--forget"] } else { &["down"] });
     }
     let was_up = node.down(forget)?;
-    let state = if forget { "Its state is removed" } else { "Its state stays for the next `up`; `rig down --forget` removes it" };
+    let state = if forget {
+        "Its state is removed"
+    } else {
+        "Its state stays for the next `up`; `rig down --forget` removes it"
+    };
     println!("The node {}. {state}.", if was_up { "is down" } else { "was not running" });
     Ok(())
 }

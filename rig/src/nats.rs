@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::control_plane::GLANCE;
 use crate::error::{Doing as _, Result};
 use crate::program::Program;
@@ -20,7 +22,14 @@ pub struct Nats {
     // Dropped first, see `Plane`.
     _supervisor: Supervisor,
     scratch: Scratch,
-    url: String,
+    ports: Ports,
+}
+
+/// What the server writes of the ports that it took.
+#[derive(Debug, Deserialize)]
+struct Ports {
+    nats: [String; 1],
+    monitoring: [String; 1],
 }
 
 impl Nats {
@@ -42,14 +51,20 @@ impl Nats {
             dir: home.to_owned(),
             log: home.join("nats-server.log"),
         })?;
-        let url = supervisor.until("the NATS server's start", START, ports_file(home)).await?;
-        Ok(Self { _supervisor: supervisor, scratch, url })
+        let ports = supervisor.until("the NATS server's start", START, ports_file(home)).await?;
+        Ok(Self { _supervisor: supervisor, scratch, ports })
     }
 
     /// The address for clients, for example `nats://127.0.0.1:41234`.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        &self.ports.nats[0]
+    }
+
+    /// The address of the server's monitoring, for example `http://127.0.0.1:41235`.
+    #[must_use]
+    pub fn monitoring_url(&self) -> &str {
+        &self.ports.monitoring[0]
     }
 
     /// The folder of streams and logs; it goes with the server.
@@ -65,6 +80,7 @@ fn configuration(home: &Path) -> String {
     format!(
         "\
 listen: \"127.0.0.1:-1\"
+http: \"127.0.0.1:-1\"
 ports_file_dir: \"{home}\"
 max_payload: 8MB
 jetstream {{
@@ -77,16 +93,14 @@ jetstream {{
 }
 
 /// Waits for the file in which the server says which port it took.
-async fn ports_file(home: &Path) -> Result<String> {
+async fn ports_file(home: &Path) -> Result<Ports> {
     loop {
         let files = fs::read_dir(home).into_iter().flatten().flatten().map(|entry| entry.path());
         for file in files.filter(|file| file.extension().is_some_and(|end| end == "ports")) {
             let text = fs::read_to_string(&file).unwrap_or_default();
             // Half a file is no JSON: look again.
-            if let Ok(ports) = serde_json::from_str::<serde_json::Value>(&text)
-                && let Some(url) = ports["nats"][0].as_str()
-            {
-                return Ok(url.to_owned());
+            if let Ok(ports) = serde_json::from_str(&text) {
+                return Ok(ports);
             }
         }
         tokio::time::sleep(GLANCE).await;

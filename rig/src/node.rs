@@ -219,7 +219,7 @@ impl Node {
         plane.credentials(&self.state(), Some(NAME))?;
         self.start_components(&plane, slot, &mut supervisor, program).await?;
         fs::copy(self.state().join("admin.kubeconfig"), self.kubeconfig()).doing("write the kubeconfig")?;
-        supervisor.settle()
+        supervisor.settle().await
     }
 
     async fn start_components(
@@ -255,9 +255,8 @@ impl Node {
 
     fn make_folders(&self, program: &Program) -> Result<()> {
         let mut folders = vec![self.logs(), self.folder.join("images")];
-        folders.extend(
-            ["programs", "cni", "storage", "var-lib", "var-log"].map(|name| self.state().join(name)),
-        );
+        folders
+            .extend(["programs", "cni", "storage", "var-lib", "var-log"].map(|name| self.state().join(name)));
         for folder in folders {
             fs::create_dir_all(&folder).doing(format!("make the folder {}", folder.display()))?;
         }
@@ -272,7 +271,8 @@ impl Node {
 
     /// Imports every image tar of the folder that the kept state does not hold yet, and the sandbox's own.
     async fn import_all(&self, program: &Program) -> Result<()> {
-        let pause = Image::new("rig.local/pause:1").add(program.named("pause"), "/pause").entrypoint(["/pause"]);
+        let pause =
+            Image::new("rig.local/pause:1").add(program.named("pause"), "/pause").entrypoint(["/pause"]);
         let file = self.folder.join("images").join(pause.file_name());
         if !file.exists() {
             pause.write(&file)?;
@@ -281,7 +281,10 @@ impl Node {
         let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| file.extension().is_some_and(|end| end == "tar"));
         files.sort();
-        while self.inside(&["ctr", "--address", "/run/containerd.sock", "version"]).output().is_ok_and(|o| !o.status.success())
+        while self
+            .inside(&["ctr", "--address", "/run/containerd.sock", "version"])
+            .output()
+            .is_ok_and(|o| !o.status.success())
         {
             tokio::time::sleep(GLANCE).await;
         }
@@ -289,7 +292,8 @@ impl Node {
     }
 
     fn import(&self, file: &Path) -> Result<()> {
-        let seen = file.strip_prefix(&self.folder).map_or(file.to_owned(), |below| Path::new(HOME).join(below));
+        let seen =
+            file.strip_prefix(&self.folder).map_or(file.to_owned(), |below| Path::new(HOME).join(below));
         let ctr = ["ctr", "--address", "/run/containerd.sock", "--namespace", "k8s.io", "images", "import"];
         tools::run(self.inside(&ctr).arg(seen))
     }
@@ -306,12 +310,11 @@ impl Node {
     /// Ends the node's processes and removes what the kernel does not remove with them.
     fn stop(&self) -> Result<()> {
         let Some(memory) = self.memory() else { return Ok(()) };
-        let killed = self.alive();
-        if killed {
+        if self.alive() {
             let process = Pid::from_raw(i32::try_from(memory.process).unwrap_or_default());
             kill(process, Signal::SIGKILL).or_else(gone_is_fine).doing("end the node's first process")?;
         }
-        while self.alive() || (killed && !ended(memory.process)) {
+        while self.alive() || !ended(memory.process) {
             std::thread::sleep(Duration::from_millis(2));
         }
         cgroup::remove(&memory.slot.cgroup())?;
@@ -364,10 +367,13 @@ impl Node {
     }
 }
 
-/// Whether a process has ended. Where it was the first of a pid namespace, all others of it have ended before.
+/// Whether a node's first process has ended, and with it all others of its pid namespace.
 fn ended(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    // The kernel may have given the number to another process since; that one shares our namespace.
     stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
+        || namespace(&process.to_string()) == namespace("self")
 }
 
 fn link(to: &Path, at: &Path) -> Result<()> {

@@ -84,15 +84,16 @@ impl Plane {
             logs: scratch.path().to_owned(),
         };
         plane.credentials(scratch.path(), None)?;
-        let mut supervisor =
-            Supervisor::local(&program.named("supervise"), scratch.path(), scratch.path())?;
+        let mut supervisor = Supervisor::local(&program.named("supervise"), scratch.path(), scratch.path())?;
         supervisor.start(&plane.etcd())?;
         // No endpoint of `kubernetes.default`: a slice refuses the loopback address, and no pod runs here to use it.
-        let own = ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none", "--authorization-mode=RBAC"];
+        let own =
+            ["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none", "--authorization-mode=RBAC"];
         supervisor.start(&plane.apiserver(&[&own, apiserver_options].concat()))?;
         let client = control_plane::client(&scratch.path().join("admin.kubeconfig")).await?;
         supervisor.until("the API server's start", START, control_plane::api_ready(&client)).await?;
-        supervisor.start(&plane.controllers(&["--secure-port=0", "--controllers=*,-nodeipam,-nodelifecycle"]))?;
+        supervisor
+            .start(&plane.controllers(&["--secure-port=0", "--controllers=*,-nodeipam,-nodelifecycle"]))?;
         let ready = control_plane::namespace_ready(&client, "default");
         supervisor.until("the controllers' start", START, ready).await?;
         Ok(Self { supervisor, program: program.clone(), scratch, server: plane.server() })
@@ -130,6 +131,11 @@ impl Plane {
         let mut kubectl = Command::new(self.program.named("kubectl"));
         kubectl.env("KUBECONFIG", self.kubeconfig());
         kubectl
+    }
+
+    /// Waits for the first component that dies.
+    pub async fn death(&self) -> Error {
+        self.supervisor.death().await
     }
 
     /// Makes a namespace that no other test has, and waits until it can take pods.
@@ -176,4 +182,17 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
 fn random() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_and_can_be_listened_on() {
+        let ports = free_ports::<3>().unwrap();
+        let listeners: Vec<_> =
+            ports.iter().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port))).collect();
+        assert!(listeners.iter().all(Result::is_ok), "{ports:?}: {listeners:?}");
+    }
 }

@@ -85,8 +85,7 @@ impl Program {
             return Ok(program);
         }
         fs::create_dir_all(&cache).doing(format!("make the folder {}", cache.display()))?;
-        let lock =
-            File::create(cache.join(".lock")).doing(format!("make a file in {}", cache.display()))?;
+        let lock = File::create(cache.join(".lock")).doing(format!("make a file in {}", cache.display()))?;
         if lock.try_lock().is_err() {
             eprintln!("rig: waiting for another process that builds Kubernetes");
             lock.lock().doing("wait for the other build")?;
@@ -227,7 +226,8 @@ impl Progress {
     fn new(total: u64) -> Self {
         let bar = (total > 0 && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(total);
-            if let Ok(style) = ProgressStyle::with_template("rig: {bar:30} {pos}/{len} {elapsed} {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("rig: {bar:30} {pos}/{len} {elapsed} {wide_msg}")
+            {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(500));

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing as _, Result};
 
-/// A folder for state that nobody needs after this process, and a lock that says that the process lives.
+/// The file that is locked as long as the folder's process lives.
+const LOCK: &str = "lock";
+
+/// A folder for state that nobody needs after this process.
 ///
-/// The supervisor removes the folder. Where even that was killed, the next scratch folder's maker does.
+/// The supervisor removes it. Where even that was killed, the next scratch folder's maker does.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     folder: PathBuf,
-    lock: PathBuf,
     _held: File,
 }
 
@@ -25,10 +27,9 @@ impl Scratch {
             .tempdir_in(&root)
             .doing(format!("make a folder in {}", root.display()))?
             .keep();
-        let lock = folder.with_extension("lock");
-        let held = File::create(&lock).doing(format!("make {}", lock.display()))?;
+        let held = File::create(folder.join(LOCK)).doing(format!("make a file in {}", folder.display()))?;
         held.lock().doing("lock a file that nobody else knows")?;
-        Ok(Self { folder, lock, _held: held })
+        Ok(Self { folder, _held: held })
     }
 
     pub fn path(&self) -> &Path {
@@ -38,20 +39,16 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // The supervisor has removed it already, unless it was never started.
         let _ = fs::remove_dir_all(&self.folder);
-        let _ = fs::remove_file(&self.lock);
     }
 }
 
-/// Removes what processes left that had no time to.
+/// Removes what processes left that had no time to. A folder without a lock is one that is just being made.
 fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let lock = entry.path();
-        let abandoned = lock.extension().is_some_and(|end| end == "lock")
-            && File::open(&lock).is_ok_and(|file| file.try_lock().is_ok());
-        if abandoned {
-            let _ = fs::remove_dir_all(lock.with_extension(""));
-            let _ = fs::remove_file(&lock);
+        if File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Event {
 struct News {
     /// The process that `supervise` has become, where that is another than the one that was spawned.
     launched: Option<u32>,
+    /// Whether the components are on their own.
+    settled: bool,
     /// The first death.
     death: Option<Event>,
 }
@@ -112,9 +114,12 @@ impl Supervisor {
         self.say(&serde_json::json!({ "start": component }))
     }
 
-    /// Lets the components live on without a holder.
-    pub fn settle(&mut self) -> Result<()> {
-        self.say(&serde_json::json!({ "settle": true }))
+    /// Lets the components live on without a holder, and waits until it is so.
+    pub async fn settle(&mut self) -> Result<()> {
+        self.say(&serde_json::json!({ "settle": true }))?;
+        let mut news = self.news.clone();
+        let settled = async { news.wait_for(|news| news.settled).await.map(drop).or(Ok(())) };
+        self.until("the supervisor's agreement", Duration::from_secs(10), settled).await
     }
 
     fn say(&mut self, command: &serde_json::Value) -> Result<()> {
@@ -129,15 +134,20 @@ impl Supervisor {
         limit: Duration,
         ready: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let mut news = self.news.clone();
         tokio::select! {
             biased;
-            Ok(news) = news.wait_for(|news| news.death.is_some()) =>
-                Err(self.obituary(news.death.clone().unwrap_or_default())),
+            death = self.death() => Err(death),
             done = tokio::time::timeout(limit, ready) => done.unwrap_or_else(|_| {
                 Err(Error::TimedOut { what: what.to_owned(), limit, logs: self.logs.clone() })
             }),
         }
+    }
+
+    /// Waits for the first death.
+    pub async fn death(&self) -> Error {
+        let mut news = self.news.clone();
+        let heard = news.wait_for(|news| news.death.is_some()).await;
+        self.obituary(heard.ok().and_then(|news| news.death.clone()).unwrap_or_default())
     }
 
     fn obituary(&self, death: Event) -> Error {
@@ -166,6 +176,8 @@ fn listen(output: ChildStdout, told: &watch::Sender<News>) {
     for event in events.filter_map(|line| serde_json::from_str::<Event>(&line).ok()) {
         if event.launched {
             told.send_modify(|news| news.launched = Some(event.pid));
+        } else if event.settled {
+            told.send_modify(|news| news.settled = true);
         } else if event.died.is_some() {
             told.send_modify(|news| news.death = news.death.take().or(Some(event)));
         }

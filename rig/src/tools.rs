@@ -28,7 +28,10 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// The folder of the CNI plugins.
 pub(crate) fn plugins() -> Option<PathBuf> {
-    PLUGIN_FOLDERS.map(PathBuf::from).into_iter().find(|folder| PLUGINS.iter().all(|p| folder.join(p).exists()))
+    PLUGIN_FOLDERS
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|folder| PLUGINS.iter().all(|p| folder.join(p).exists()))
 }
 
 /// Installs what is missing, or says in one message what it is and how to get it.

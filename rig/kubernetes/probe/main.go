@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +17,7 @@ import (
 // probe serve ADDRESS       answers HTTP with the pod's name, until SIGTERM
 // probe echo WORD...        prints the words
 // probe get URL             prints the answer
-// probe resolve NAME        prints the addresses of a name
+// probe resolve NAME [SERVER]  prints the addresses of a name, asking this resolver
 // probe append FILE WORD    adds a line to a file and prints the file
 func main() {
 	if len(os.Args) < 3 {
@@ -34,7 +35,13 @@ func main() {
 		_, err = io.Copy(os.Stdout, answer.Body)
 		check(err)
 	case "resolve":
-		addresses, err := net.LookupHost(args[0])
+		resolver := net.Resolver{PreferGo: true}
+		if len(args) > 1 {
+			resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(args[1], "53"))
+			}
+		}
+		addresses, err := resolver.LookupHost(context.Background(), args[0])
 		check(err)
 		fmt.Println(strings.Join(addresses, " "))
 	case "append":

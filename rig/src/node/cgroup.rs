@@ -22,7 +22,8 @@ pub(crate) fn make(name: &str) -> Result<()> {
         // A cpuset group takes no process before it knows its processors and memory nodes.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(all) = fs::read_to_string(hierarchy.join(file)) {
-                fs::write(group.join(file), all.trim()).doing(format!("fill {file} of {}", group.display()))?;
+                fs::write(group.join(file), all.trim())
+                    .doing(format!("fill {file} of {}", group.display()))?;
             }
         }
     }
@@ -62,8 +63,10 @@ fn hierarchies() -> Vec<PathBuf> {
 
 fn make_v2(name: &str) -> Result<()> {
     let root = Path::new(ROOT);
-    let there = fs::read_to_string(root.join("cgroup.controllers")).doing("read the controllers of cgroup v2")?;
-    let wanted: Vec<&str> = CONTROLLERS.into_iter().filter(|c| there.split_whitespace().any(|t| t == *c)).collect();
+    let there =
+        fs::read_to_string(root.join("cgroup.controllers")).doing("read the controllers of cgroup v2")?;
+    let wanted: Vec<&str> =
+        CONTROLLERS.into_iter().filter(|c| there.split_whitespace().any(|t| t == *c)).collect();
     let group = root.join(name);
     fs::create_dir_all(&group).doing(format!("make the control group {}", group.display()))?;
     let enabled = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();

@@ -10,8 +10,9 @@ use crate::tools;
 
 /// Writes them below `node`, as the host sees it; they name paths as the node sees them.
 pub(crate) fn write(node: &Path, slot: Slot) -> Result<()> {
-    let plugins = tools::plugins()
-        .ok_or_else(|| Error::Needs("the CNI plugins have gone: run `rig up` again to install them".into()))?;
+    let plugins = tools::plugins().ok_or_else(|| {
+        Error::Needs("the CNI plugins have gone: run `rig up` again to install them".into())
+    })?;
     let files = [
         ("containerd.toml", containerd(&plugins, snapshotter(node)?)),
         ("cni/10-rig.conflist", cni(slot)),
@@ -28,7 +29,8 @@ pub(crate) fn write(node: &Path, slot: Slot) -> Result<()> {
 
 /// The kernel lays no overlay on an overlay, which is what a container's own file system is.
 fn snapshotter(state: &Path) -> Result<&'static str> {
-    let stat = nix::sys::statfs::statfs(state).doing(format!("look at the file system of {}", state.display()))?;
+    let stat =
+        nix::sys::statfs::statfs(state).doing(format!("look at the file system of {}", state.display()))?;
     Ok(if stat.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC { "native" } else { "overlayfs" })
 }
 

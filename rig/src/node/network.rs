@@ -90,7 +90,10 @@ pub(crate) fn connect(process: u32, kept: Option<Slot>, mark: &str) -> Result<Sl
         Some(slot) => Error::Needs(format!(
             "the addresses of this node ({}, {}, {}) or its link `{}` are in use by something else; free them, or start \
              over with `rig down --forget` and `rig up`",
-            slot.wire(), slot.pods(), slot.services(), slot.link()
+            slot.wire(),
+            slot.pods(),
+            slot.services(),
+            slot.link()
         )),
         None => Error::Needs(format!(
             "all {SLOTS} places for a node are taken on this machine; see `ip link` and `ip route` (names millrace0 to millrace{}, 10.87.0.0/16)",
@@ -101,10 +104,12 @@ pub(crate) fn connect(process: u32, kept: Option<Slot>, mark: &str) -> Result<Sl
 
 /// Removes the link, where it is the one with this mark.
 pub(crate) fn disconnect(slot: Slot, mark: &str) -> Result<()> {
-    if owner(slot).as_deref() == Some(mark) {
-        run(ip().args(["link", "delete", &slot.link()]))?;
+    let is_ours = || owner(slot).as_deref() == Some(mark);
+    if !is_ours() {
+        return Ok(());
     }
-    Ok(())
+    // The kernel removes it too, some time after the last process of the node has gone: either of us may be first.
+    run(ip().args(["link", "delete", &slot.link()])).or_else(|error| if is_ours() { Err(error) } else { Ok(()) })
 }
 
 fn make_link(slot: Slot, process: u32, mark: &str) -> Result<()> {
