@@ -369,11 +369,14 @@ impl Node {
 
 /// Whether a node's first process has ended, and with it all others of its pid namespace.
 fn ended(process: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    let folder = PathBuf::from(format!("/proc/{process}"));
+    let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+    let Some((_, state)) = stat.rsplit_once(") ") else { return true };
+    // The namespace's other processes end before the last thread does, which need not be the first.
+    let threads = fs::read_dir(folder.join("task")).map_or(0, Iterator::count);
+    let namespace = |folder: &Path| fs::read_link(folder.join("ns/pid")).ok();
     // The kernel may have given the number to another process since; that one shares our namespace.
-    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
-        || namespace(&process.to_string()) == namespace("self")
+    state.starts_with(['Z', 'X']) && threads <= 1 || namespace(&folder) == namespace(Path::new("/proc/self"))
 }
 
 fn link(to: &Path, at: &Path) -> Result<()> {
