@@ -116,7 +116,7 @@ name! {
 }
 name! {
     /// The id of a node in the graph of a Flow.
-    NodeId, "a node", 52
+    NodeId, "a node", 40
 }
 name! {
     /// The name of a Cartridge.
