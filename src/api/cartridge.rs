@@ -1,1 +1,3 @@
 //! cartridge
+
+pub mod phase;

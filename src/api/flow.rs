@@ -1,1 +1,4 @@
 //! flow
+
+pub mod graph;
+pub mod phase;

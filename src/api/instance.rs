@@ -1,1 +1,3 @@
 //! instance
+
+pub mod phase;
