@@ -24,14 +24,14 @@ const FAILED: &str = "Failed";
 const TERMINATING: &str = "Terminating";
 
 /// The program that prints, a line for each object, what the library says of it.
-fn program() -> Result<PathBuf> {
-    Ok(std::env::var_os("KSTATUS").context("KSTATUS must name the kstatus program")?.into())
+async fn program() -> Result<PathBuf> {
+    Ok(rig::Program::get().await?.named("kstatus"))
 }
 
 /// Asks the library about objects: one word for each.
 async fn kstatus(objects: &[Value]) -> Result<Vec<String>> {
     let mut child =
-        Command::new(program()?).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        Command::new(program().await?).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut stdin = child.stdin.take().context("kstatus has no standard input")?;
     let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
     let write = async move { stdin.write_all(lines.join("\n").as_bytes()).await };

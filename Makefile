@@ -1,0 +1,46 @@
+# The commands of a person at work. Each says what it does; `make help` lists them.
+
+CARGO ?= cargo
+RIG    = target/debug/rig
+
+# The tests of the node need root: their own, or sudo's where it asks for no password.
+ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status test generate lint
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(RIG) ## Start a one-node Kubernetes of our own; needs root, and asks sudo for it
+	@$(RIG) up
+
+down: $(RIG) ## End it; its state in .rig stays (to remove that too: target/debug/rig down --forget)
+	@$(RIG) down
+
+status: $(RIG) ## Say how it is
+	@$(RIG) status
+
+# Cargo itself knows whether there is something to build.
+.PHONY: $(RIG)
+$(RIG):
+	@$(CARGO) build --quiet --locked -p rig
+
+test: ## Run every test, against real components
+	$(CARGO) test --locked --workspace
+ifeq ($(ROOT),yes)
+	$(CARGO) test --locked -p rig --features node --test node
+else ifeq ($(ROOT),sudo)
+	CARGO_TARGET_$(shell rustc -vV | sed -n 's/host: //p' | tr a-z- A-Z_)_RUNNER='sudo --preserve-env=HOME,XDG_CACHE_HOME,PATH,RIG_INSTALL' \
+	  $(CARGO) test --locked -p rig --features node --test node
+else
+	@echo 'The tests of the node were left out: they need root, or sudo without a password.'
+endif
+
+generate: ## Write the generated files: crds/
+	$(CARGO) run --quiet --locked -- crds --dir crds
+
+lint: ## Check formatting and lints as CI does
+	$(CARGO) fmt --all --check
+	@unformatted=$$(gofmt -l rig/kubernetes); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted"; exit 1; }
+	$(CARGO) clippy --locked --workspace --all-targets --features rig/node -- -D warnings
