@@ -1,2 +1,4 @@
 //! Millrace.
+
 pub mod api;
+pub mod cli;

@@ -1,0 +1,67 @@
+//! A real kube-apiserver with our definitions in it, and a namespace of its own for each test.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// The field manager of the tests.
+pub const MANAGER: &str = "millrace-test";
+
+/// Talks to the apiserver of this test binary, where the files of `crds/` are installed.
+pub async fn client() -> Client {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let config = Config::infer().await.expect("KUBECONFIG names an apiserver for tests");
+    // Each test has a runtime of its own, and connections do not outlive theirs: so a client each.
+    let client = Client::try_from(config).unwrap();
+    INSTALLED.get_or_init(|| install(client.clone())).await;
+    client
+}
+
+async fn install(client: Client) {
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        define(&client, &serde_saphyr::from_str(&text).unwrap()).await;
+    }
+}
+
+/// Installs a definition and waits until its objects can be made.
+pub async fn define(client: &Client, crd: &CustomResourceDefinition) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = crd.metadata.name.as_deref().unwrap();
+    let mut seen = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(crd)).await.unwrap();
+    for _ in 0..100 {
+        let conditions = seen.status.and_then(|status| status.conditions).unwrap_or_default();
+        if conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        seen = api.get(name).await.unwrap();
+    }
+    panic!("{name} was not established within 5 s");
+}
+
+/// A new namespace, which nobody else uses.
+pub async fn namespace(client: &Client) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+    let object = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+    name
+}
+
+/// The API of the kind that an object says it is of.
+pub fn api_of(client: &Client, namespace: &str, object: &Value) -> Api<DynamicObject> {
+    let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap_or(("", "v1"));
+    let kind = object["kind"].as_str().unwrap();
+    let gvk = GroupVersionKind::gvk(group, version, kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, &format!("{}s", kind.to_lowercase()));
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
