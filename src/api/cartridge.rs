@@ -88,7 +88,7 @@ pub const NAME: usize = 52;
 pub struct CartridgeSpec {
     /// The container image of the application, for example `tomcat:10.1`. Absent: the cartridge is a type of record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
     /// The program that starts the application, instead of the image's. With it the start waits for imports, exec hooks
@@ -150,7 +150,7 @@ pub struct CartridgeSpec {
     /// The namespaces that may subscribe beside the cartridge's own; `*` alone means all. Absent: none.
     /// Example: `[shop, crm]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 256), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = (
         "self.all(n, n == '*' || n.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))",
@@ -174,7 +174,7 @@ fn of_applications(field: &str) -> Rule {
 pub struct Port {
     /// Name of the port, as in a Service: at most 15 lower-case letters, digits and `-`, with a letter in it. Exports and
     /// load balancers name it. Example: `http`.
-    #[schemars(length(min = 1, max = 15))]
+    #[schemars(length(max = 15))]
     #[x_kube(validation = (
         "self.matches('^[a-z0-9]+(-[a-z0-9]+)*$') && self.matches('[a-z]')",
         "`name` of a port must be lower-case letters, digits and single `-` inside, with at least one letter, such as \

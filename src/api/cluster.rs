@@ -82,7 +82,6 @@ pub struct ClusterSpec {
     /// How many members are wanted; `kubectl scale` and autoscalers set it. A number outside of `instances.min` and
     /// `instances.max` is taken as the nearer of the two, never refused. Absent: 1. Example: `3`.
     #[serde(default = "one")]
-    #[schemars(range(min = 0))]
     pub replicas: i32,
     /// The limits of `replicas`. Absent: from 0 to 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,13 +117,13 @@ const fn one() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct CartridgeRef {
     /// Name of the Cartridge, for example `tomcat`.
-    #[schemars(length(min = 1, max = 52))]
+    #[schemars(length(max = 52))]
     #[x_kube(validation = schema::dns_label("name", "tomcat"))]
     pub name: String,
     /// Namespace of the Cartridge, which must allow this one in `allowedNamespaces`. Absent: this namespace.
     /// Example: `catalogue`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = schema::dns_label("namespace", "catalogue"))]
     pub namespace: Option<String>,
 }
@@ -197,7 +196,7 @@ pub struct Choice {
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
     /// Name of the cluster that satisfies it, in this namespace. Example: `orders-db`.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("cluster", "orders-db"))]
     pub cluster: String,
 }

@@ -22,7 +22,7 @@ use super::schema;
 ))]
 pub struct EnvVar {
     /// Name of the variable, for example `LOG_LEVEL`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = (
         "self.matches('^[A-Za-z_][A-Za-z0-9_.-]*$')",
         "`name` of an environment variable must begin with a letter or `_` and hold only letters, digits, `_`, `-` \
@@ -62,11 +62,11 @@ pub struct EnvSource {
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// Name of the Secret or ConfigMap, for example `mysql`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name("name", "a Secret or ConfigMap"))]
     pub name: String,
     /// The key in it, for example `password`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9_.-]+$')",
         "`key` must hold only letters, digits, `_`, `-` and `.`, such as `password`",
@@ -88,7 +88,7 @@ pub struct FieldRef {
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
     /// Name of the object, for example `registry`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name("name", "an object in this namespace"))]
     pub name: String,
 }
@@ -179,7 +179,7 @@ pub struct Probe {
 pub struct HttpGet {
     /// Path of the request. Absent: `/`. Example: `/healthz`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(max = 1024))]
     #[x_kube(validation = ("self.startsWith('/')", "`path` must begin with `/`, such as `/healthz`"))]
     pub path: Option<String>,
     /// Number of the port. Example: `8080`.

@@ -74,7 +74,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut schema = json_schema!({ "type": "string", "minLength": 1, "maxLength": 32 });
+        let mut schema = json_schema!({ "type": "string", "maxLength": 32 });
         let rules = [
             rule(FORM, Invalid::Form.to_string()),
             rule(

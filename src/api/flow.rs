@@ -84,7 +84,7 @@ pub struct FlowSpec {
     "`edges` must have the `id` of a node as their `target`: at least one names a node that is not in `nodes`",
 ).field_path(".edges"))]
 #[x_kube(validation = (
-    "self.nodes.filter(n, !has(self.edges) || !self.edges.exists(e, e.target == n.id)).size() == 1",
+    "self.nodes.size() == 0 || self.nodes.filter(n, !has(self.edges) || !self.edges.exists(e, e.target == n.id)).size() == 1",
     "`graph` must have exactly one entry node: all `nodes` but one must be the `target` of an edge",
 ))]
 pub struct Graph {

@@ -71,17 +71,17 @@ pub struct InstanceSpec {
     /// Name of the cluster, in this namespace, that the instance is a member of. It cannot be changed. The operator sets
     /// it for the members that it makes. Absent: the instance is of no cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("cluster", "tomcat"))]
     pub cluster: Option<String>,
     /// Name of the partition of the cluster that the member runs in. Absent: the cluster has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = schema::dns_label("partition", "east"))]
     pub partition: Option<String>,
     /// Name of the ControllerRevision that the member should be on. Absent: the cartridge as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name("revision", "a ControllerRevision"))]
     pub revision: Option<String>,
     /// The content of a record or the settings of an application, kept as they are; they must fit the cartridge's JSON

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::client::Body;
+use kube::core::{ApiResource, GroupVersionKind, Request};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -64,4 +65,38 @@ pub fn api_of(client: &Client, namespace: &str, object: &Value) -> Api<DynamicOb
     let gvk = GroupVersionKind::gvk(group, version, kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, &format!("{}s", kind.to_lowercase()));
     Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// How a creation is asked for. `kube` has no field validation for it.
+pub const STRICT: &str = "fieldValidation=Strict";
+pub const STRICT_DRY_RUN: &str = "fieldValidation=Strict&dryRun=All";
+pub const WARN_DRY_RUN: &str = "fieldValidation=Warn&dryRun=All";
+
+/// The request that creates an object.
+fn creation(namespace: &str, object: &Value, query: &str) -> http::Request<Vec<u8>> {
+    let version = object["apiVersion"].as_str().unwrap();
+    let plural = format!("{}s", object["kind"].as_str().unwrap().to_lowercase());
+    let url = format!("/apis/{version}/namespaces/{namespace}/{plural}");
+    let body = object.to_string().into_bytes();
+    let mut request = Request::new(&url).create(&PostParams::default(), body).unwrap();
+    *request.uri_mut() = format!("{url}?{query}").parse().unwrap();
+    request
+}
+
+/// Creates an object, or only asks whether it could be.
+pub async fn create(
+    client: &Client,
+    namespace: &str,
+    object: &Value,
+    query: &str,
+) -> kube::Result<DynamicObject> {
+    client.request(creation(namespace, object, query)).await
+}
+
+/// What the server warns of when it is asked whether an object could be created.
+pub async fn warnings(client: &Client, namespace: &str, object: &Value) -> Vec<String> {
+    let request = creation(namespace, object, WARN_DRY_RUN);
+    let answer = client.send(request.map(Body::from)).await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.status());
+    answer.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
 }

@@ -17,7 +17,7 @@ use crate::api::schema;
 ))]
 pub struct Export {
     /// Name of the variable, for example `ip`. `name` and `size` are taken: importers always get them.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = schema::variable("name", "ip"))]
     #[x_kube(validation = (
         "!(self.lowerAscii() in ['name', 'size'])",
@@ -58,7 +58,7 @@ pub struct Import {
     /// Name of the import: the key in the imports file, and in upper case the begin of the environment variables, `MYSQL_IP`
     /// for `mysql`. Without a choice of the Cluster it is also the name of the Cluster that satisfies it.
     /// Example: `mysql`.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     #[x_kube(validation = schema::variable("name", "mysql"))]
     #[x_kube(validation = (
         "!self.matches('(?i)^(value|millrace)([_.-]|$)')",
@@ -67,13 +67,13 @@ pub struct Import {
     ))]
     pub name: String,
     /// Name of the Cartridge whose members are imported. Example: `mysql`.
-    #[schemars(length(min = 1, max = 52))]
+    #[schemars(length(max = 52))]
     #[x_kube(validation = schema::dns_label("cartridge", "mysql"))]
     pub cartridge: String,
     /// The exported variables that are needed; a member counts once it exports them all. Absent: none, only the names of
     /// the members. Example: `[ip, port]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 16), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = schema::variables("variables", "ip"))]
     #[x_kube(validation = (
@@ -81,7 +81,7 @@ pub struct Import {
         "`variables` must not hold `name` or `size`: every import has them",
     ))]
     #[x_kube(validation = schema::rule(
-        format!("self.all(v, self.filter(w, {} == {}).size() == 1)", upper("v"), upper("w")),
+        format!("self.all(v, !self.exists(w, v != w && {} == {}))", upper("v"), upper("w")),
         "`variables` must differ in more than upper and lower case, `_`, `-` and `.`: as environment variables they \
          are the same",
     ))]

@@ -38,7 +38,7 @@ pub enum Algorithm {
 #[serde(rename_all = "camelCase")]
 pub struct Partition {
     /// Name of the partition, a DNS label, for example `east`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = schema::dns_label("name", "east"))]
     pub name: String,
     /// The most members in this partition; 0 takes no new ones. Absent: no limit. Example: `3`.
@@ -56,7 +56,7 @@ pub struct Partition {
     pub node_selector: BTreeMap<String, String>,
     /// The zone that a node must be in: its label `topology.kubernetes.io/zone`. Absent: any zone. Example: `eu-west-1a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$')",
         "`zone` must be a value of the nodes' label `topology.kubernetes.io/zone`, such as `eu-west-1a`",

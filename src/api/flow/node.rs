@@ -27,24 +27,24 @@ use crate::api::schema;
 #[x_kube(validation = container_only("replicas", "built-in nodes share the pods of the runner"))]
 pub struct Node {
     /// Name of the node in this flow, a DNS label; edges name it. Example: `fetch`.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("id", "fetch"))]
     pub id: String,
     /// The container image of the component, for example `registry.example/erp-adapter:1.4`. Absent: `builtin` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
     /// Name of a built-in node instead of an image: `http`, `transform`, `filter`, `split`, `log`, `wait`. One that this
     /// version does not know is refused by the condition `Accepted`. Absent: `image` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("builtin", "transform"))]
     pub builtin: Option<String>,
     /// The function of the component that gets the messages: they are posted to this path of its port. Absent: to `/`.
     /// Example: `getOrders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(max = 128))]
     #[x_kube(validation = (
         "self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$')",
         "`function` must be one segment of a path: letters, digits, `_`, `-` and `.`, such as `getOrders`",
@@ -87,7 +87,7 @@ pub struct Node {
     pub image_pull_secrets: Vec<LocalRef>,
     /// The account that the pods run as. Absent: the namespace's `default`. Example: `erp-adapter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name("serviceAccountName", "a ServiceAccount"))]
     pub service_account_name: Option<String>,
     /// Anything else of the pod, as in a Deployment's `template`, merged over the node's pod; Millrace's own containers

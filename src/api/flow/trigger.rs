@@ -30,7 +30,7 @@ pub struct Cron {
     /// The times, in cron's form: minute, hour, day of month, month, day of week, for example `*/3 * * * *` or
     /// `0 6 * * MON-FRI`. With six fields the first is the second, for example `*/10 * * * * *`. Or one of `@hourly`,
     /// `@daily`, `@weekly`, `@monthly`, `@yearly` and `@annually`.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(max = 256))]
     #[x_kube(validation = (
         "!self.matches('^(CRON_)?TZ=')",
         "`schedule` must not begin with `TZ=` or `CRON_TZ=`: put the time zone into `timeZone`",
@@ -44,7 +44,7 @@ pub struct Cron {
     pub schedule: String,
     /// The time zone of `schedule`, by its name in the IANA database, for example `Europe/Berlin`. Absent: `UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(max = 64))]
     #[x_kube(validation = (
         "self == 'UTC' || self.matches('^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){1,2}$')",
         "`timeZone` must be `UTC` or a name of the IANA database such as `Europe/Berlin`",
