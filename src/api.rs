@@ -12,7 +12,7 @@ pub mod flow;
 pub mod instance;
 pub mod label;
 pub mod name;
-pub mod schema;
+pub(crate) mod schema;
 pub mod transition;
 pub mod values;
 

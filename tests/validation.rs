@@ -1,13 +1,14 @@
 //! What a real kube-apiserver makes of our definitions: what it takes, what it refuses, and in which words.
 #![allow(clippy::disallowed_methods, reason = "the tests write to the apiserver as users do")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{MANAGER, STRICT, STRICT_DRY_RUN, api_of, client, create, define, namespace, warnings};
-use kube::ResourceExt;
+use common::{MANAGER, STRICT, STRICT_DRY_RUN, api_of, client, create, define, namespace, table, warnings};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
 use millrace::api::cluster::Cluster;
 use millrace::api::flow::Flow;
 use millrace::api::instance::Instance;
@@ -145,7 +146,8 @@ async fn every_example_applies_and_applying_it_again_changes_nothing() {
         }
         let [_, first, second, third] = seen.as_mut_slice() else { continue };
         let settled = second.resource_version() == third.resource_version();
-        // The second write stores the default of `status` too: another version of an object that is the same to read.
+        // The second write stores the default of `status` too: another version of an object that is the same
+        // to read.
         first.metadata.resource_version.clone_from(&second.metadata.resource_version);
         if !settled || first != second {
             misses.push(format!("{} {name}: applied again, it changed", path.display()));
@@ -209,9 +211,9 @@ async fn what_is_immutable_must_be_recreated() {
         match api.patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await {
             Ok(_) => misses.push(format!("{} {spec}: accepted", object["kind"])),
             Err(error) => {
-                let causes = causes(&error);
-                if causes.len() != 1 || !causes[0].contains("must be recreated") {
-                    misses.push(format!("{} {spec}: {causes:#?}", object["kind"]));
+                let told = causes(&error);
+                if told.len() != 1 || !told[0].contains("must be recreated") {
+                    misses.push(format!("{} {spec}: {told:#?}", object["kind"]));
                 }
             }
         }
@@ -342,4 +344,89 @@ async fn a_null_is_an_absent_field() {
     let read = api.create(&PostParams::default(), &object(&flow)).await.unwrap();
     assert_eq!(read.data["spec"].get("suspend"), None);
     assert_eq!(read.data["spec"]["trigger"].get("webhook"), None);
+}
+
+/// Writes the statuses of a running system.
+async fn run(client: &Client, namespace: &str) -> Vec<Value> {
+    let objects = [good::flow(), good::hooked_flow(), good::cartridge(), good::cluster(), good::instance()];
+    let mut written = vec![];
+    for (number, mut object) in objects.into_iter().enumerate() {
+        if number == 1 {
+            object["metadata"]["name"] = json!("order-confirmations");
+        }
+        let api = api_of(client, namespace, &object);
+        let created = create(client, namespace, &object, STRICT).await.unwrap();
+        let status = good::status(object["kind"].as_str().unwrap());
+        let patch = Patch::Merge(json!({ "status": status }));
+        let read = api.patch_status(&created.name_any(), &PatchParams::default(), &patch).await.unwrap();
+        assert_eq!(read.data["status"], status, "the server keeps all of it");
+        written.push(serde_json::to_value(read).unwrap());
+    }
+    written
+}
+
+#[tokio::test]
+async fn a_status_is_stored_whole_and_reads_back_in_our_types() {
+    let client = client().await;
+    let namespace = namespace(&client).await;
+    for object in run(&client, &namespace).await {
+        let typed = match object["kind"].as_str().unwrap() {
+            "Flow" => serde_json::to_value(serde_json::from_value::<Flow>(object.clone()).unwrap().status),
+            "Cartridge" => {
+                serde_json::to_value(serde_json::from_value::<Cartridge>(object.clone()).unwrap().status)
+            }
+            "Cluster" => {
+                serde_json::to_value(serde_json::from_value::<Cluster>(object.clone()).unwrap().status)
+            }
+            _ => serde_json::to_value(serde_json::from_value::<Instance>(object.clone()).unwrap().status),
+        };
+        assert_eq!(typed.unwrap(), object["status"], "{}", object["kind"]);
+    }
+}
+
+#[tokio::test]
+async fn kubectl_get_fits_into_eighty_columns() {
+    let client = client().await;
+    let namespace = namespace(&client).await;
+    run(&client, &namespace).await;
+    let mut misses = vec![];
+    for plural in ["flows", "cartridges", "clusters", "instances"] {
+        let table = table(&client, &namespace, plural).await;
+        let wide = |column: &Value| column["priority"] != 0;
+        let columns = table["columnDefinitions"].as_array().unwrap().iter().enumerate();
+        let widths = columns.filter(|(_, column)| !wide(column)).map(|(index, column)| {
+            let cells = table["rows"].as_array().unwrap().iter().map(|row| match &row["cells"][index] {
+                Value::String(text) => text.len(),
+                other => other.to_string().len(),
+            });
+            cells.chain([column["name"].as_str().unwrap().len()]).max().unwrap()
+        });
+        // kubectl puts three spaces between columns.
+        let widths: Vec<_> = widths.collect();
+        let width = widths.iter().sum::<usize>() + 3 * (widths.len() - 1);
+        let names: Vec<_> =
+            table["columnDefinitions"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+        if width > 80 || names.first() != Some(&&json!("Name")) || names.last() != Some(&&json!("Age")) {
+            misses.push(format!("{plural}: {width} wide, {names:?}"));
+        }
+    }
+    report(&misses);
+}
+
+#[tokio::test]
+async fn objects_are_found_by_the_fields_people_ask_for() {
+    let client = client().await;
+    let namespace = namespace(&client).await;
+    run(&client, &namespace).await;
+    let found = async |kind: Value, selector: &str| {
+        let api = api_of(&client, &namespace, &kind);
+        let list = api.list(&kube::api::ListParams::default().fields(selector)).await;
+        list.unwrap_or_else(|error| panic!("{selector}: {error}")).items.len()
+    };
+    assert_eq!(found(good::flow(), "status.phase=Active").await, 2);
+    assert_eq!(found(good::flow(), "spec.suspend=true").await, 0);
+    assert_eq!(found(good::cartridge(), "status.phase=Active").await, 1);
+    assert_eq!(found(good::cluster(), "spec.cartridge.name=tomcat,status.phase=Active").await, 1);
+    assert_eq!(found(good::instance(), "spec.cluster=tomcat,status.node=node-1").await, 1);
+    assert_eq!(found(good::instance(), "spec.cluster=other").await, 0);
 }

@@ -86,18 +86,20 @@ pub const NAME: usize = 52;
      `command` can be made to run an `exec` hook",
 ).field_path(".lifecycle"))]
 pub struct CartridgeSpec {
-    /// The container image of the application, for example `tomcat:10.1`. Absent: the cartridge is a type of record.
+    /// The container image of the application, for example `tomcat:10.1`. Absent: the cartridge is a type of
+    /// record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
-    /// The program that starts the application, instead of the image's. With it the start waits for imports, exec hooks
-    /// work, and the application can be stopped without its pod. Absent: the image's own program runs, and imports are
-    /// files only. Example: `[catalina.sh, run]`.
+    /// The program that starts the application, instead of the image's. With it the start waits for imports,
+    /// exec hooks work, and the application can be stopped without its pod. Absent: the image's own program
+    /// runs, and imports are files only. Example: `[catalina.sh, run]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 1024)))]
     pub command: Vec<String>,
-    /// The arguments of the program. Absent: those of the image, or none where `command` is given. Example: `[--verbose]`.
+    /// The arguments of the program. Absent: those of the image, or none where `command` is given. Example:
+    /// `[--verbose]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     pub args: Vec<String>,
@@ -123,8 +125,8 @@ pub struct CartridgeSpec {
     /// How to see that the application is well. Absent: its ports are checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<Probes>,
-    /// Anything else of the pod, as in a Deployment's `template`, merged over the member's pod; Millrace's own containers
-    /// cannot be changed. Absent: nothing. Example: `{spec: {nodeSelector: {disk: ssd}}}`.
+    /// Anything else of the pod, as in a Deployment's `template`, merged over the member's pod; Millrace's
+    /// own containers cannot be changed. Absent: nothing. Example: `{spec: {nodeSelector: {disk: ssd}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub pod_template: Option<Map<String, Value>>,
@@ -139,12 +141,13 @@ pub struct CartridgeSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[x_kube(validation = exchange::no_collision())]
     pub imports: Vec<Import>,
-    /// A JSON schema that the `values` of Clusters and Instances must fit, kept as it is. Absent: any values fit.
-    /// Example: `{type: object, required: [serial], properties: {serial: {type: string}}}`.
+    /// A JSON schema that the `values` of Clusters and Instances must fit, kept as it is. Absent: any values
+    /// fit. Example: `{type: object, required: [serial], properties: {serial: {type: string}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub values: Option<Map<String, Value>>,
-    /// What runs when a member starts, when its imports or values change, and before it stops. Absent: nothing.
+    /// What runs when a member starts, when its imports or values change, and before it stops. Absent:
+    /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
     /// The namespaces that may subscribe beside the cartridge's own; `*` alone means all. Absent: none.
@@ -172,8 +175,8 @@ fn of_applications(field: &str) -> Rule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
-    /// Name of the port, as in a Service: at most 15 lower-case letters, digits and `-`, with a letter in it. Exports and
-    /// load balancers name it. Example: `http`.
+    /// Name of the port, as in a Service: at most 15 lower-case letters, digits and `-`, with a letter in it.
+    /// Exports and load balancers name it. Example: `http`.
     #[schemars(length(max = 15))]
     #[x_kube(validation = (
         "self.matches('^[a-z0-9]+(-[a-z0-9]+)*$') && self.matches('[a-z]')",
@@ -206,7 +209,8 @@ pub enum Protocol {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Probes {
-    /// Passes once the application is up; the other probes wait for it. Absent: it is up when its process runs.
+    /// Passes once the application is up; the other probes wait for it. Absent: it is up when its process
+    /// runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup: Option<Probe>,
     /// Restarts the application when it fails. Absent: it is restarted when its process ends.
@@ -227,7 +231,8 @@ pub struct CartridgeStatus {
     /// Whether the cartridge is accepted, in one word for people. Programs read `conditions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What is known of the cartridge, by type: `Ready`, `Accepted`, and while they hold `Reconciling` and `Stalled`.
+    /// What is known of the cartridge, by type: `Ready`, `Accepted`, and while they hold `Reconciling` and
+    /// `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -73,14 +73,15 @@ pub struct ClusterSpec {
         "`cartridge` must stay as it is: the cluster must be recreated to subscribe to another one",
     ))]
     pub cartridge: CartridgeRef,
-    /// Settings of the application, kept as they are; they must fit the cartridge's JSON schema. Members read them as
-    /// JSON from a file, and text, numbers and booleans as environment variables `VALUE_NAME`. Absent: `{}`.
-    /// Example: `{database: shop}`.
+    /// Settings of the application, kept as they are; they must fit the cartridge's JSON schema. Members read
+    /// them as JSON from a file, and text, numbers and booleans as environment variables `VALUE_NAME`.
+    /// Absent: `{}`. Example: `{database: shop}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub values: Option<Map<String, Value>>,
-    /// How many members are wanted; `kubectl scale` and autoscalers set it. A number outside of `instances.min` and
-    /// `instances.max` is taken as the nearer of the two, never refused. Absent: 1. Example: `3`.
+    /// How many members are wanted; `kubectl scale` and autoscalers set it. A number outside of
+    /// `instances.min` and `instances.max` is taken as the nearer of the two, never refused. Absent: 1.
+    /// Example: `3`.
     #[serde(default = "one")]
     pub replicas: i32,
     /// The limits of `replicas`. Absent: from 0 to 10000.
@@ -92,7 +93,8 @@ pub struct ClusterSpec {
     /// How the members are reached. Absent: by a Service inside the Kubernetes cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
-    /// Which clusters of this namespace satisfy the cartridge's imports. Absent: for each import the cluster of its name.
+    /// Which clusters of this namespace satisfy the cartridge's imports. Absent: for each import the cluster
+    /// of its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -100,14 +102,15 @@ pub struct ClusterSpec {
     /// How members are replaced when their revision changes. Absent: one after another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<Update>,
-    /// Seconds after which a member on a node that has stopped answering is replaced; it leaves the load balancer at
-    /// once. Absent: 300. Example: `60`.
+    /// Seconds after which a member on a node that has stopped answering is replaced; it leaves the load
+    /// balancer at once. Absent: 300. Example: `60`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub node_loss_seconds: Option<i32>,
 }
 
-/// What the schema says of `replicas` too: without it the `scale` subresource of a new object has nothing to read.
+/// What the schema says of `replicas` too: without it the `scale` subresource of a new object has nothing to
+/// read.
 const fn one() -> i32 {
     1
 }
@@ -136,8 +139,8 @@ pub struct CartridgeRef {
     "`min` must not be more than `max`",
 ).field_path(".min"))]
 pub struct Instances {
-    /// The fewest members, and how many must be active before the cluster is. Absent: 0, and one must be active.
-    /// Example: `2`.
+    /// The fewest members, and how many must be active before the cluster is. Absent: 0, and one must be
+    /// active. Example: `2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
     pub min: Option<i32>,
@@ -157,8 +160,8 @@ pub struct LoadBalancer {
     /// Whether a client stays with its member: `ClientIP` or `None`. Absent: `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
-    /// Seconds between the moment a member leaves the load balancer and the end of its application, for the requests in
-    /// flight. Absent: 30. Example: `10`.
+    /// Seconds between the moment a member leaves the load balancer and the end of its application, for the
+    /// requests in flight. Absent: 30. Example: `10`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: Option<i32>,
@@ -205,8 +208,8 @@ pub struct Choice {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Update {
-    /// How many members may be missing at the same time: a number, or a share of the wanted ones such as `25%`, rounded
-    /// down but at least one. Absent: 1.
+    /// How many members may be missing at the same time: a number, or a share of the wanted ones such as
+    /// `25%`, rounded down but at least one. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_share")]
     pub max_unavailable: Option<IntOrString>,
@@ -234,7 +237,7 @@ pub struct ClusterStatus {
     /// Where the cluster is in its life, in one word for people. Programs read `conditions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What is known of the cluster, by type: `Ready`, `Accepted`, and while they hold `Reconciling` and `Stalled`.
+    /// What is known of the cluster, by type: `Ready`, and while they hold `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -246,7 +249,8 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
-    /// The label selector of the members' pods, as text; autoscalers read it. Example: `millrace.dev/cluster=tomcat`.
+    /// The label selector of the members' pods, as text; autoscalers read it. Example:
+    /// `millrace.dev/cluster=tomcat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
@@ -258,7 +262,8 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub updated_replicas: Option<i32>,
-    /// Name of the ControllerRevision that members should be on: the cartridge and the values as they were accepted last.
+    /// Name of the ControllerRevision that members should be on: the cartridge and the values as they were
+    /// accepted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub current_revision: Option<String>,

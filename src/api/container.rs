@@ -1,7 +1,8 @@
 //! What a Flow's node and a Cartridge both say of their container.
 //!
-//! The types are our own and not those of a Pod: theirs rewrite what the user wrote (`0.1` becomes `100m`), which
-//! GitOps tools then report as a difference, and none of their lists is bounded.
+//! The types are our own and not those of a Pod: theirs rewrite what the user wrote (`0.1` becomes `100m`),
+//! which GitOps tools then report as a difference, and none of their lists is bounded.
+#![allow(clippy::struct_field_names, reason = "the names are those of a pod's `valueFrom`")]
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,7 +30,8 @@ pub struct EnvVar {
          and `.`, such as `LOG_LEVEL`",
     ))]
     pub name: String,
-    /// The value itself. Absent: that of `valueFrom`, or nothing: the variable is there and empty. Example: `debug`.
+    /// The value itself. Absent: that of `valueFrom`, or nothing: the variable is there and empty. Example:
+    /// `debug`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub value: Option<String>,

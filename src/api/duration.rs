@@ -12,9 +12,11 @@ use super::schema::rule;
 /// The longest that a field of this type may ask for.
 pub const LONGEST: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
-/// A length of time, kept as the user wrote it: an API that rewrote `90s` to `1m30s` would drift from its source.
+/// A length of time, kept as the user wrote it: an API that rewrote `90s` to `1m30s` would drift from its
+/// source.
 ///
-/// The form is the Gateway API's (GEP-2257): up to four groups of up to five digits and one of `h`, `m`, `s`, `ms`.
+/// The form is the Gateway API's (GEP-2257): up to four groups of up to five digits and one of `h`, `m`, `s`,
+/// `ms`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Duration(pub String);

@@ -53,8 +53,8 @@ pub const NAME: usize = 52;
         description = "How long ago the flow was created.")
 )]
 pub struct FlowSpec {
-    /// Whether the flow is stopped: no trigger fires, what is queued is worked off within `drainSeconds`, then the pods
-    /// go. Absent: false, the flow runs.
+    /// Whether the flow is stopped: no trigger fires, what is queued is worked off within `drainSeconds`,
+    /// then the pods go. Absent: false, the flow runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
     /// What starts a run of the flow: exactly one of `cron` and `webhook`.
@@ -65,8 +65,8 @@ pub struct FlowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub progress_deadline_seconds: Option<i32>,
-    /// Seconds for what is queued or being worked on, when the flow is suspended or deleted or a node is removed; what
-    /// is left then becomes dead letters. Absent: 300. Example: `0`, at once.
+    /// Seconds for what is queued or being worked on, when the flow is suspended or deleted or a node is
+    /// removed; what is left then becomes dead letters. Absent: 300. Example: `0`, at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub drain_seconds: Option<i32>,
@@ -92,8 +92,8 @@ pub struct Graph {
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub nodes: Vec<Node>,
-    /// What goes where: each message that a node gives goes along all of its edges whose condition holds. Absent: the
-    /// flow is one node.
+    /// What goes where: each message that a node gives goes along all of its edges whose condition holds.
+    /// Absent: the flow is one node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["source".into(), "target".into()]))]
@@ -128,7 +128,8 @@ pub struct Edge {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Transform {
-    /// A jq expression: it gets the whole message and gives the new one. Example: `{body: {total: .body.sum}}`.
+    /// A jq expression: it gets the whole message and gives the new one. Example: `{body: {total:
+    /// .body.sum}}`.
     #[schemars(length(min = 1, max = 2048))]
     pub jq: String,
 }
@@ -143,8 +144,8 @@ pub struct FlowStatus {
     /// Where the flow is between start and stop, in one word for people. Programs read `conditions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What is known of the flow, by type: `Ready`, `Accepted`, `NodesReady`, `TriggerArmed`, `Drained`, and while they
-    /// hold `Reconciling` and `Stalled`.
+    /// What is known of the flow, by type: `Ready`, `Accepted`, `NodesReady`, `TriggerArmed`, `Drained`, and
+    /// while they hold `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -68,8 +68,8 @@ pub struct InstanceSpec {
         "`cartridge` must stay as it is: the instance must be recreated to be of another one",
     ))]
     pub cartridge: CartridgeRef,
-    /// Name of the cluster, in this namespace, that the instance is a member of. It cannot be changed. The operator sets
-    /// it for the members that it makes. Absent: the instance is of no cluster.
+    /// Name of the cluster, in this namespace, that the instance is a member of. It cannot be changed. The
+    /// operator sets it for the members that it makes. Absent: the instance is of no cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("cluster", "tomcat"))]
@@ -84,13 +84,13 @@ pub struct InstanceSpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name("revision", "a ControllerRevision"))]
     pub revision: Option<String>,
-    /// The content of a record or the settings of an application, kept as they are; they must fit the cartridge's JSON
-    /// schema. Absent: `{}`. Example: `{serial: "0815", model: X3}`.
+    /// The content of a record or the settings of an application, kept as they are; they must fit the
+    /// cartridge's JSON schema. Absent: `{}`. Example: `{serial: "0815", model: X3}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub values: Option<Map<String, Value>>,
-    /// What the instance should be. `Started`: running and serving; `Maintenance`: running, out of the load balancer;
-    /// `Stopped`: the application does not run; `NotDeployed`: there is no pod. Absent: `Started`.
+    /// What the instance should be. `Started`: running and serving; `Maintenance`: running, out of the load
+    /// balancer; `Stopped`: the application does not run; `NotDeployed`: there is no pod. Absent: `Started`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Desired>,
 }
@@ -120,8 +120,8 @@ pub struct InstanceStatus {
     /// Where the instance is in its life, in one word for people. Programs read `conditions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What is known of the instance, by type: `Ready`, `ImportsResolved`, `Started`, `Serving`, and while they hold
-    /// `Reconciling` and `Stalled`.
+    /// What is known of the instance, by type: `Ready`, `ImportsResolved`, `Started`, `Serving`, and while
+    /// they hold `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

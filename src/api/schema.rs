@@ -1,7 +1,8 @@
 //! What the schemas of several kinds share: rules, bounds, and fields kept as the user wrote them.
 //!
-//! The messages follow one form: the field in backquotes, "must", and an example. A rule sits as deep as it can,
-//! because the server forgives an old object that breaks a newer rule only in the parts that an update leaves alone.
+//! The messages follow one form: the field in backquotes, "must", and an example. A rule sits as deep as it
+//! can, because the server forgives an old object that breaks a newer rule only in the parts that an update
+//! leaves alone.
 
 use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -14,14 +15,12 @@ const DNS_SUBDOMAIN: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\\\.[a-z0-9]([a-z0-
 const VARIABLE: &str = "^[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?$";
 
 /// A rule and the message of its failure.
-#[must_use]
-pub fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
+pub(crate) fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(rule).message(Message::Message(message.into()))
 }
 
 /// A name that is a DNS label.
-#[must_use]
-pub fn dns_label(field: &str, example: &str) -> Rule {
+pub(crate) fn dns_label(field: &str, example: &str) -> Rule {
     rule(
         format!("self.matches('{DNS_LABEL}')"),
         format!(
@@ -31,8 +30,7 @@ pub fn dns_label(field: &str, example: &str) -> Rule {
 }
 
 /// The name of another object, which may have dots.
-#[must_use]
-pub fn object_name(field: &str, what: &str) -> Rule {
+pub(crate) fn object_name(field: &str, what: &str) -> Rule {
     rule(
         format!("self.matches('{DNS_SUBDOMAIN}')"),
         format!("`{field}` must be the name of {what}: lower-case letters, digits, `-` and `.` inside"),
@@ -40,8 +38,7 @@ pub fn object_name(field: &str, what: &str) -> Rule {
 }
 
 /// A name that becomes a JSON key and part of an environment variable's name.
-#[must_use]
-pub fn variable(field: &str, example: &str) -> Rule {
+pub(crate) fn variable(field: &str, example: &str) -> Rule {
     rule(
         format!("self.matches('{VARIABLE}')"),
         format!(
@@ -52,8 +49,7 @@ pub fn variable(field: &str, example: &str) -> Rule {
 }
 
 /// The same for each item of a list.
-#[must_use]
-pub fn variables(field: &str, example: &str) -> Rule {
+pub(crate) fn variables(field: &str, example: &str) -> Rule {
     rule(
         format!("self.all(v, v.matches('{VARIABLE}'))"),
         format!(
@@ -64,8 +60,7 @@ pub fn variables(field: &str, example: &str) -> Rule {
 }
 
 /// A container image: anything that a registry may accept, but no space.
-#[must_use]
-pub fn image() -> Rule {
+pub(crate) fn image() -> Rule {
     rule(
         r"self.matches('^\\S+$')",
         "`image` must be an image reference without spaces, such as `registry.example/orders:1.4`",
@@ -73,8 +68,7 @@ pub fn image() -> Rule {
 }
 
 /// An object's own name has no dots. Kubernetes has checked the other characters.
-#[must_use]
-pub fn no_dots() -> Rule {
+pub(crate) fn no_dots() -> Rule {
     of_new(
         "!self.metadata.name.contains('.')",
         "`metadata.name` must be a DNS label: put `-` where it has a dot, because it becomes part of other names",
@@ -82,8 +76,7 @@ pub fn no_dots() -> Rule {
 }
 
 /// How long an object's own name may be. A generated name ends in five characters of the server's.
-#[must_use]
-pub fn at_most(length: usize) -> Rule {
+pub(crate) fn at_most(length: usize) -> Rule {
     of_new(
         &format!("self.metadata.name.size() <= {length}"),
         format!(
@@ -94,14 +87,14 @@ pub fn at_most(length: usize) -> Rule {
     )
 }
 
-/// A rule for new objects only. A name cannot change, so whoever has an older one must be able to edit the rest.
+/// A rule for new objects only. A name cannot change, so whoever has an older one must be able to edit the
+/// rest.
 fn of_new(condition: &str, message: impl Into<String>) -> Rule {
     rule(format!("oldSelf.hasValue() || {condition}"), message).optional_old_self(true)
 }
 
 /// A field that only makes sense beside another one.
-#[must_use]
-pub fn needs(field: &str, other: &str, why: &str) -> Rule {
+pub(crate) fn needs(field: &str, other: &str, why: &str) -> Rule {
     rule(
         format!("!has(self.{field}) || has(self.{other})"),
         format!("`{field}` must be left out, or `{other}` must be given: {why}"),
@@ -110,12 +103,12 @@ pub fn needs(field: &str, other: &str, why: &str) -> Rule {
 }
 
 /// Takes the words about a type away, where they would hide those about the field of that type.
-pub fn undescribed(schema: &mut Schema) {
+pub(crate) fn undescribed(schema: &mut Schema) {
     schema.remove("description");
 }
 
 /// An object that is kept exactly as the user wrote it.
-pub fn anything(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn anything(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 100,
@@ -124,7 +117,7 @@ pub fn anything(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A map of short strings.
-pub fn string_map(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn string_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,
@@ -133,7 +126,7 @@ pub fn string_map(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// What the API conventions bound in a condition, which the type in `k8s-openapi` does not.
-pub fn conditions(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 32,
@@ -183,7 +176,7 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The remembered moves of a phase, bounded.
-pub fn transitions(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn transitions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {

@@ -100,3 +100,10 @@ pub async fn warnings(client: &Client, namespace: &str, object: &Value) -> Vec<S
     assert!(answer.status().is_success(), "{}", answer.status());
     answer.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
 }
+
+/// What `kubectl get` prints.
+pub async fn table(client: &Client, namespace: &str, plural: &str) -> Value {
+    let request = http::Request::get(format!("/apis/millrace.dev/v1alpha1/namespaces/{namespace}/{plural}"))
+        .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    client.request(request.body(vec![]).unwrap()).await.unwrap()
+}

@@ -18,7 +18,8 @@ fn row(name: &'static str, base: Value, change: impl FnOnce(&mut Value), says: &
     Row { name, base, bad, says }
 }
 
-/// A row whose change is one value at a path, written as a JSON pointer below `spec`. `null` takes the field away.
+/// A row whose change is one value at a path, written as a JSON pointer below `spec`. `null` takes the field
+/// away.
 fn set(name: &'static str, base: Value, path: &str, value: Value, says: &'static str) -> Row {
     let change = |bad: &mut Value| {
         let (parent, last) = path.rsplit_once('/').unwrap();

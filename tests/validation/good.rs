@@ -195,8 +195,8 @@ fn long_env(length: usize) -> Value {
     list(length, |number| json!({ "name": long(63, number) }))
 }
 
-/// The values of environment variables and what is kept as it is are short here: all at their longest together would
-/// not fit into etcd's 1.5 MiB, and no rule reads them.
+/// The values of environment variables and what is kept as it is are short here: all at their longest
+/// together would not fit into etcd's 1.5 MiB, and no rule reads them.
 pub fn largest_flow() -> Value {
     let node = |number| {
         json!({
@@ -240,7 +240,8 @@ pub fn largest_cartridge() -> Value {
         })),
         "ports": list(16, |number| json!({ "name": long(15, number), "port": 65535 - number, "protocol": "SCTP" })),
         "exports": list(32, |number| json!({ "name": long(63, number), "port": long(15, number % 16) })),
-        // One name begins with the other, and their variables too: the dearest case for the rule on collisions.
+        // One name begins with the other, and their variables too: the dearest case for the rule on
+        // collisions.
         "imports": list(16, |import| json!({
             "name": format!("a{}", "-a".repeat(4 + import)), "cartridge": long(52, import), "optional": true,
             "variables": list(16, |number| json!(format!("b{}", long(62, number)))),
@@ -284,4 +285,49 @@ pub fn largest_instance() -> Value {
         "desired": "NotDeployed",
     });
     named("Instance", &long(52, 0), &spec)
+}
+
+/// The status of an object that is as it should be, with every field.
+pub fn status(kind: &str) -> Value {
+    let time = "2026-01-01T00:00:00Z";
+    let condition = |name: &str| {
+        json!({
+            "type": name, "status": "True", "observedGeneration": 1, "lastTransitionTime": time,
+            "reason": "Active", "message": "All is as it should be.",
+        })
+    };
+    let mut status = json!({
+        "observedGeneration": 1,
+        "phase": "Active",
+        "conditions": [condition("Ready"), condition("Accepted")],
+        "transitions": {
+            "counter": 12,
+            "recent": list(8, |number| json!({ "counter": number + 5, "event": "FlowActive", "time": time })),
+        },
+    });
+    let more = match kind {
+        "Flow" => json!({ "armedTrigger": "a".repeat(64) }),
+        "Cartridge" => json!({
+            "users": 21,
+            "usedBy": list(20, |number| json!({
+                "kind": "Cluster", "namespace": "shop", "name": format!("tomcat-{number}"),
+            })),
+        }),
+        "Cluster" => json!({
+            "replicas": 2, "selector": "millrace.dev/cluster=tomcat", "activeReplicas": 2, "updatedReplicas": 1,
+            "currentRevision": "tomcat-5d4f8c7b9", "firstActiveTime": time, "subscriptionSecret": "tomcat-key",
+        }),
+        _ => json!({
+            "phase": "NotDeployed",
+            "imports": [{ "name": "mysql", "cluster": "orders-db", "members": 1 }, { "name": "peers" }],
+            "exports": [
+                { "name": "ip", "value": "10.244.0.7" },
+                { "name": "password", "secretKeyRef": { "name": "tomcat", "key": "password" } },
+            ],
+            "pod": "tomcat-0-abcde", "node": "node-1", "addresses": ["10.244.0.7", "fd00::7"],
+            "revision": "tomcat-5d4f8c7b9",
+        }),
+    };
+    status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    status
 }

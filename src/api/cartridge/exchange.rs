@@ -36,8 +36,8 @@ pub struct Export {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 15))]
     pub port: Option<String>,
-    /// A key of a Secret in the member's namespace; importers get its value as a file, never as an environment
-    /// variable. Absent: one of the others is given.
+    /// A key of a Secret in the member's namespace; importers get its value as a file, never as an
+    /// environment variable. Absent: one of the others is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyRef>,
 }
@@ -55,9 +55,9 @@ pub enum Address {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
-    /// Name of the import: the key in the imports file, and in upper case the begin of the environment variables, `MYSQL_IP`
-    /// for `mysql`. Without a choice of the Cluster it is also the name of the Cluster that satisfies it.
-    /// Example: `mysql`.
+    /// Name of the import: the key in the imports file, and in upper case the begin of the environment
+    /// variables, `MYSQL_IP` for `mysql`. Without a choice of the Cluster it is also the name of the Cluster
+    /// that satisfies it. Example: `mysql`.
     #[schemars(length(max = 40))]
     #[x_kube(validation = schema::variable("name", "mysql"))]
     #[x_kube(validation = (
@@ -70,8 +70,8 @@ pub struct Import {
     #[schemars(length(max = 52))]
     #[x_kube(validation = schema::dns_label("cartridge", "mysql"))]
     pub cartridge: String,
-    /// The exported variables that are needed; a member counts once it exports them all. Absent: none, only the names of
-    /// the members. Example: `[ip, port]`.
+    /// The exported variables that are needed; a member counts once it exports them all. Absent: none, only
+    /// the names of the members. Example: `[ip, port]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -86,8 +86,8 @@ pub struct Import {
          are the same",
     ))]
     pub variables: Vec<String>,
-    /// Whether a member may start without it. An import from the own cartridge must be optional, or the first member would
-    /// wait for itself. Absent: false.
+    /// Whether a member may start without it. An import from the own cartridge must be optional, or the first
+    /// member would wait for itself. Absent: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
@@ -99,8 +99,8 @@ fn upper(name: &str) -> String {
 
 /// No two imports of a Cartridge make the same environment variable.
 ///
-/// An import `db` makes `DB_SIZE`, `DB_IP`, `DB_0_IP`, so another may neither be called the same in upper case, nor
-/// `db-0`; and where it is called `db-replica`, no variable of `db` may begin with `replica`.
+/// An import `db` makes `DB_SIZE`, `DB_IP`, `DB_0_IP`, so another may neither be called the same in upper
+/// case, nor `db-0`; and where it is called `db-replica`, no variable of `db` may begin with `replica`.
 #[must_use]
 pub fn no_collision() -> Rule {
     let collide = format!(

@@ -12,8 +12,8 @@ use crate::api::schema;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
-    /// How a partition is chosen for a new member. `RoundRobin`: the one with the fewest members; `OneAfterAnother`: the
-    /// first of the list that is not full. Absent: `RoundRobin`.
+    /// How a partition is chosen for a new member. `RoundRobin`: the one with the fewest members;
+    /// `OneAfterAnother`: the first of the list that is not full. Absent: `RoundRobin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
     /// The parts of the Kubernetes cluster that members may run in, in order. Absent: anywhere.
@@ -54,7 +54,8 @@ pub struct Partition {
         "`nodeSelector` must hold labels of nodes, such as `disk: ssd`",
     ))]
     pub node_selector: BTreeMap<String, String>,
-    /// The zone that a node must be in: its label `topology.kubernetes.io/zone`. Absent: any zone. Example: `eu-west-1a`.
+    /// The zone that a node must be in: its label `topology.kubernetes.io/zone`. Absent: any zone. Example:
+    /// `eu-west-1a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     #[x_kube(validation = (

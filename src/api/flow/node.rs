@@ -30,19 +30,20 @@ pub struct Node {
     #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("id", "fetch"))]
     pub id: String,
-    /// The container image of the component, for example `registry.example/erp-adapter:1.4`. Absent: `builtin` is given.
+    /// The container image of the component, for example `registry.example/erp-adapter:1.4`. Absent:
+    /// `builtin` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
-    /// Name of a built-in node instead of an image: `http`, `transform`, `filter`, `split`, `log`, `wait`. One that this
-    /// version does not know is refused by the condition `Accepted`. Absent: `image` is given.
+    /// Name of a built-in node instead of an image: `http`, `transform`, `filter`, `split`, `log`, `wait`.
+    /// One that this version does not know is refused by the condition `Accepted`. Absent: `image` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("builtin", "transform"))]
     pub builtin: Option<String>,
-    /// The function of the component that gets the messages: they are posted to this path of its port. Absent: to `/`.
-    /// Example: `getOrders`.
+    /// The function of the component that gets the messages: they are posted to this path of its port.
+    /// Absent: to `/`. Example: `getOrders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = (
@@ -50,22 +51,25 @@ pub struct Node {
         "`function` must be one segment of a path: letters, digits, `_`, `-` and `.`, such as `getOrders`",
     ))]
     pub function: Option<String>,
-    /// Settings of the component or built-in, kept as they are. A component reads them as JSON from the file named by
-    /// `MILLRACE_FIELDS`; a change replaces its pods. Absent: `{}`. Example: `{url: "https://erp.example/orders"}`.
+    /// Settings of the component or built-in, kept as they are. A component reads them as JSON from the file
+    /// named by `MILLRACE_FIELDS`; a change replaces its pods. Absent: `{}`. Example: `{url:
+    /// "https://erp.example/orders"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub fields: Option<Map<String, Value>>,
-    /// Secret settings. A component reads them as files in the folder named by `MILLRACE_CREDENTIALS`; a change replaces
-    /// its pods. Absent: none.
+    /// Secret settings. A component reads them as files in the folder named by `MILLRACE_CREDENTIALS`; a
+    /// change replaces its pods. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
     /// How many pods the node has. Absent: one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Replicas>,
-    /// What happens to a message that the node fails to handle. Absent: the values of its fields when they are absent.
+    /// What happens to a message that the node fails to handle. Absent: the values of its fields when they
+    /// are absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// How long one attempt at a message may take, more than zero and at most 24h. Absent: `30s`. Example: `1m30s`.
+    /// How long one attempt at a message may take, more than zero and at most 24h. Absent: `30s`. Example:
+    /// `1m30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// The port where the component listens for messages. Absent: 8080.
@@ -90,15 +94,15 @@ pub struct Node {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name("serviceAccountName", "a ServiceAccount"))]
     pub service_account_name: Option<String>,
-    /// Anything else of the pod, as in a Deployment's `template`, merged over the node's pod; Millrace's own containers
-    /// cannot be changed. Absent: nothing. Example: `{spec: {nodeSelector: {disk: ssd}}}`.
+    /// Anything else of the pod, as in a Deployment's `template`, merged over the node's pod; Millrace's own
+    /// containers cannot be changed. Absent: nothing. Example: `{spec: {nodeSelector: {disk: ssd}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub pod_template: Option<Map<String, Value>>,
 }
 
-/// A field for which a node needs an image. It is silent where `image` or `builtin` is wrong by itself, so that one
-/// mistake gives one message.
+/// A field for which a node needs an image. It is silent where `image` or `builtin` is wrong by itself, so
+/// that one mistake gives one message.
 fn container_only(field: &str, why: &str) -> Rule {
     schema::rule(
         format!("has(self.image) || !has(self.builtin) || !has(self.{field})"),
@@ -121,12 +125,13 @@ pub struct Replicas {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// How many attempts a message gets after the first, before it becomes a dead letter; 0 is none. Absent: 8.
+    /// How many attempts a message gets after the first, before it becomes a dead letter; 0 is none. Absent:
+    /// 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub limit: Option<i32>,
-    /// How long after the first attempt the second is made, more than zero and at most 24h; each later pause is twice as
-    /// long as the one before. Absent: `1s`. Example: `500ms`.
+    /// How long after the first attempt the second is made, more than zero and at most 24h; each later pause
+    /// is twice as long as the one before. Absent: `1s`. Example: `500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Duration>,
 }

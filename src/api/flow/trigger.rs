@@ -17,8 +17,8 @@ pub struct Trigger {
     /// Starts the flow at set times. Absent: another trigger is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<Cron>,
-    /// Starts the flow with each HTTP request to `/hook/NAMESPACE/NAME` of the gateway. Absent: another trigger is
-    /// given.
+    /// Starts the flow with each HTTP request to `/hook/NAMESPACE/NAME` of the gateway. Absent: another
+    /// trigger is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 }
@@ -27,9 +27,9 @@ pub struct Trigger {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cron {
-    /// The times, in cron's form: minute, hour, day of month, month, day of week, for example `*/3 * * * *` or
-    /// `0 6 * * MON-FRI`. With six fields the first is the second, for example `*/10 * * * * *`. Or one of `@hourly`,
-    /// `@daily`, `@weekly`, `@monthly`, `@yearly` and `@annually`.
+    /// The times, in cron's form: minute, hour, day of month, month, day of week, for example `*/3 * * * *`
+    /// or `0 6 * * MON-FRI`. With six fields the first is the second, for example `*/10 * * * * *`. Or one of
+    /// `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` and `@annually`.
     #[schemars(length(max = 256))]
     #[x_kube(validation = (
         "!self.matches('^(CRON_)?TZ=')",
@@ -42,7 +42,8 @@ pub struct Cron {
          six with the second first, or be one of @hourly, @daily, @weekly, @monthly, @yearly and @annually",
     ))]
     pub schedule: String,
-    /// The time zone of `schedule`, by its name in the IANA database, for example `Europe/Berlin`. Absent: `UTC`.
+    /// The time zone of `schedule`, by its name in the IANA database, for example `Europe/Berlin`. Absent:
+    /// `UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = (
@@ -61,13 +62,13 @@ pub struct Cron {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// The methods that start the flow, for example `[POST]`; others are answered with 405. The body of a POST, or the
-    /// query of a GET, becomes the `body` of the message.
+    /// The methods that start the flow, for example `[POST]`; others are answered with 405. The body of a
+    /// POST, or the query of a GET, becomes the `body` of the message.
     #[schemars(length(min = 1, max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub methods: Vec<Method>,
-    /// The largest body of a request in bytes; a larger one is answered with 413. Absent: 1048576, which is also the
-    /// most. Example: `65536`.
+    /// The largest body of a request in bytes; a larger one is answered with 413. Absent: 1048576, which is
+    /// also the most. Example: `65536`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub max_body_bytes: Option<i32>,
