@@ -5,10 +5,14 @@
 pub mod cartridge;
 pub mod cluster;
 pub mod condition;
+pub mod container;
+pub mod definition;
+pub mod duration;
 pub mod flow;
 pub mod instance;
 pub mod label;
 pub mod name;
+pub(crate) mod schema;
 pub mod transition;
 pub mod values;
 

@@ -19,3 +19,4 @@
 //! Beside it stands `rig/`, a crate of its own: the real Kubernetes that tests and demo run on. It is never shipped.
 
 pub mod api;
+pub mod cli;

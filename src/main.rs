@@ -1,2 +1,7 @@
 //! The `millrace` program.
-fn main() {}
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    millrace::cli::run(millrace::cli::Cli::parse())
+}

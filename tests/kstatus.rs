@@ -30,8 +30,11 @@ async fn program() -> Result<PathBuf> {
 
 /// Asks the library about objects: one word for each.
 async fn kstatus(objects: &[Value]) -> Result<Vec<String>> {
-    let mut child =
-        Command::new(program().await?).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut child = Command::new(program().await?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
     let mut stdin = child.stdin.take().context("kstatus has no standard input")?;
     let lines: Vec<_> = objects.iter().map(ToString::to_string).collect();
     let write = async move { stdin.write_all(lines.join("\n").as_bytes()).await };

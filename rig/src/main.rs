@@ -127,7 +127,7 @@ async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
         Up::Already => println!("The node is up."),
         Up::Started { took, resumed: false } => println!("The node is up after {took:.1?}."),
         Up::Started { took, resumed: true } => {
-            println!("The node is up again after {took:.1?}, with its state.")
+            println!("The node is up again after {took:.1?}, with its state.");
         }
     }
     let address = node.address().map(|address| address.to_string()).unwrap_or_default();

@@ -109,7 +109,8 @@ pub(crate) fn disconnect(slot: Slot, mark: &str) -> Result<()> {
         return Ok(());
     }
     // The kernel removes it too, some time after the last process of the node has gone: either of us may be first.
-    run(ip().args(["link", "delete", &slot.link()])).or_else(|error| if is_ours() { Err(error) } else { Ok(()) })
+    run(ip().args(["link", "delete", &slot.link()]))
+        .or_else(|error| if is_ours() { Err(error) } else { Ok(()) })
 }
 
 fn make_link(slot: Slot, process: u32, mark: &str) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::api::condition::{Reason, Refusal, Summary};
 
 /// Whether a Cartridge can be used: Active or Failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::api::schema::undescribed)]
 pub enum CartridgePhase {
     /// Clusters and Instances can be made from it.
     Active,

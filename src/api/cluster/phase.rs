@@ -10,6 +10,7 @@ use crate::api::condition::{Reason, Refusal, Summary};
 /// Where a Cluster is in its life: Created, Starting, Active on the way up; Inactive without enough members; Failed when a
 /// person must act; Terminating on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::api::schema::undescribed)]
 pub enum ClusterPhase {
     /// It is being deleted.
     Terminating,

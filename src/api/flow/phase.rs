@@ -10,6 +10,7 @@ use crate::api::condition::{Reason, Refusal, Summary};
 /// Where a Flow is in its life: Starting, Started, Active on the way up; Stopping, Inactive on the way down; Failed when
 /// a person must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::api::schema::undescribed)]
 pub enum FlowPhase {
     /// It is being deleted, or it is suspended and what is queued or in flight is still being worked off.
     Stopping,

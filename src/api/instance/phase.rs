@@ -10,6 +10,7 @@ use crate::api::condition::{Reason, Refusal, Summary};
 /// Where an Instance is in its life: Created, Starting, Unresolved, Started, Active on the way up; Stopping on the way
 /// to Stopped, `NotDeployed` or deletion; Maintenance outside of the load balancer; Failed when a person must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::api::schema::undescribed)]
 pub enum InstancePhase {
     /// It is being deleted, or it is to be Stopped or `NotDeployed` and is not there yet.
     Stopping,
