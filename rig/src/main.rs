@@ -1,5 +1,6 @@
 //! The `rig` command: a real Kubernetes on this machine, without Docker.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -80,6 +81,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "it must have two parts with a colon between them".to_owned())
 }
 
+/// Prints a line. Whoever reads may have seen enough, as in `rig up | head -1`: that is no failure.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Cli::parse()).await {
@@ -98,7 +106,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Action::Down { forget } => down(&node, forget)?,
         Action::Status => return Ok(status(&node)),
         Action::Plane => plane().await?,
-        Action::Build => println!("{}", Program::get().await?.folder().display()),
+        Action::Build => say!("{}", Program::get().await?.folder().display()),
         Action::Image(args) => image(&node, args)?,
         Action::Logs { component, follow } => logs(&node, component.as_deref(), follow)?,
     }
@@ -124,24 +132,22 @@ async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
     };
     give_to_user(node);
     match up {
-        Up::Already => println!("The node is up."),
-        Up::Started { took, resumed: false } => println!("The node is up after {took:.1?}."),
+        Up::Already => say!("The node is up."),
+        Up::Started { took, resumed: false } => say!("The node is up after {took:.1?}."),
         Up::Started { took, resumed: true } => {
-            println!("The node is up again after {took:.1?}, with its state.");
+            say!("The node is up again after {took:.1?}, with its state.");
         }
     }
     let address = node.address().map(|address| address.to_string()).unwrap_or_default();
-    println!("  export PATH={}:$PATH      # kubectl, helm", node.folder().join("bin").display());
-    println!("  export KUBECONFIG={}", node.kubeconfig().display());
-    println!(
-        "Pods, services and node ports answer from this machine; {address} resolves *.svc.cluster.local."
-    );
+    say!("  export PATH={}:$PATH      # kubectl, helm", node.folder().join("bin").display());
+    say!("  export KUBECONFIG={}", node.kubeconfig().display());
+    say!("Pods, services and node ports answer from this machine; {address} resolves *.svc.cluster.local.");
     Ok(())
 }
 
 async fn plane() -> Result<()> {
     let plane = Plane::start().await?;
-    println!("export KUBECONFIG={}", plane.kubeconfig().display());
+    say!("export KUBECONFIG={}", plane.kubeconfig().display());
     tokio::select! {
         signal = interrupted() => signal,
         death = plane.death() => Err(death.into()),
@@ -150,7 +156,7 @@ async fn plane() -> Result<()> {
 
 fn down(node: &Node, forget: bool) -> Result<()> {
     if !node.folder().exists() {
-        println!("There is no node in {}.", node.folder().display());
+        say!("There is no node in {}.", node.folder().display());
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() {
@@ -162,21 +168,21 @@ fn down(node: &Node, forget: bool) -> Result<()> {
     } else {
         "Its state stays for the next `up`; `rig down --forget` removes it"
     };
-    println!("The node {}. {state}.", if was_up { "is down" } else { "was not running" });
+    say!("The node {}. {state}.", if was_up { "is down" } else { "was not running" });
     Ok(())
 }
 
 fn status(node: &Node) -> ExitCode {
     let status = node.status();
-    println!("node in {}: {}", node.folder().display(), if status.running { "up" } else { "down" });
+    say!("node in {}: {}", node.folder().display(), if status.running { "up" } else { "down" });
     for (name, process, ended) in &status.components {
         match ended {
-            None => println!("  {name:<24} running, process {process} of the node"),
-            Some(why) => println!("  {name:<24} ended: {why}"),
+            None => say!("  {name:<24} running, process {process} of the node"),
+            Some(why) => say!("  {name:<24} ended: {why}"),
         }
     }
     if status.running && !status.whole() {
-        println!("`rig up` starts it again with its state; `rig logs COMPONENT` shows why one ended.");
+        say!("`rig up` starts it again with its state; `rig logs COMPONENT` shows why one ended.");
     }
     if status.whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -194,7 +200,7 @@ fn image(node: &Node, args: ImageArgs) -> Result<()> {
     }
     if let Some(file) = args.output {
         image.write(&file)?;
-        println!("{} is in {}.", image.name(), file.display());
+        say!("{} is in {}.", image.name(), file.display());
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() {
@@ -203,7 +209,7 @@ fn image(node: &Node, args: ImageArgs) -> Result<()> {
     }
     let imported = node.add_image(&image)?;
     let when = if imported { "is in the node" } else { "will be in the node at its next start" };
-    println!("{} {when}; use it with imagePullPolicy IfNotPresent.", image.name());
+    say!("{} {when}; use it with imagePullPolicy IfNotPresent.", image.name());
     Ok(())
 }
 
@@ -215,7 +221,7 @@ fn logs(node: &Node, component: Option<&str>, follow: bool) -> Result<()> {
             .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log").map(ToOwned::to_owned))
             .collect();
         names.sort();
-        println!("{}", names.join("\n"));
+        say!("{}", names.join("\n"));
         return Ok(());
     };
     let file = node.logs().join(format!("{component}.log"));
