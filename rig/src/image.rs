@@ -257,7 +257,8 @@ mod tests {
         let files = folder.path().join("files");
         fs::create_dir(&files).unwrap();
         let write = |name: &str| {
-            let image = Image::new("rig.local/app:1").add(&files, "/app").link("/app/a", "/a").entrypoint(["/a"]);
+            let image =
+                Image::new("rig.local/app:1").add(&files, "/app").link("/app/a", "/a").entrypoint(["/a"]);
             let file = folder.path().join(name);
             image.write(&file).unwrap();
             fs::read(file).unwrap()
