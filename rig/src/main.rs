@@ -162,7 +162,8 @@ async fn plane() -> Result<()> {
     say!("export KUBECONFIG={}", plane.kubeconfig().display());
     tokio::select! {
         signal = interrupted() => signal,
-        death = plane.death() => Err(death.into()),
+        // It was told already, by name and with the end of its log.
+        _ = plane.death() => bail!("the control plane has ended"),
     }
 }
 
