@@ -1,7 +1,7 @@
 # The commands of a person at work. Each says what it does; `make help` lists them.
 
 CARGO ?= cargo
-RIG    = target/debug/rig
+RIG    = $(or $(CARGO_TARGET_DIR),target)/debug/rig
 
 # The tests of the node need root: their own, or sudo's where it asks for no password.
 ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
@@ -12,34 +12,34 @@ ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(RIG) ## Start a one-node Kubernetes of our own; needs root, and asks sudo for it
+up: ## Start a one-node Kubernetes of our own; needs root, and asks sudo for it
+	$(CARGO) build --locked --workspace --bins
 	@$(RIG) up
 
-down: $(RIG) ## End it; its state in .rig stays (to remove that too: target/debug/rig down --forget)
+down: | $(RIG) ## End it; its state in .rig stays (to remove that too: target/debug/rig down --forget)
 	@$(RIG) down
 
-status: $(RIG) ## Say how it is
+status: | $(RIG) ## Say how it is
 	@$(RIG) status
 
-# Cargo itself knows whether there is something to build.
-.PHONY: $(RIG)
+# Asking and ending never wait for a compiler: only where there is no program at all it is built.
 $(RIG):
-	@[ -x $(RIG) ] || echo 'Building rig: a minute or two, the first time.'
-	@$(CARGO) build --quiet --locked -p rig
+	$(CARGO) build --locked --workspace --bins
 
 test: ## Run every test, against real components
 	$(CARGO) test --locked --workspace
 ifeq ($(ROOT),yes)
-	$(CARGO) test --locked -p rig --features node --test node
+	$(CARGO) test --locked --workspace --features rig/node --test node
 else ifeq ($(ROOT),sudo)
 	CARGO_TARGET_$(shell rustc -vV | sed -n 's/host: //p' | tr a-z- A-Z_)_RUNNER='sudo --preserve-env=HOME,XDG_CACHE_HOME,PATH,RIG_INSTALL' \
-	  $(CARGO) test --locked -p rig --features node --test node
+	  $(CARGO) test --locked --workspace --features rig/node --test node
 else
 	@echo 'The tests of the node were left out: they need root, or sudo without a password.'
 endif
 
 generate: ## Write the generated files: crds/
-	$(CARGO) run --quiet --locked -- crds --dir crds
+	$(CARGO) build --locked --workspace --bins
+	$(dir $(RIG))millrace crds --dir crds
 
 lint: ## Check formatting and lints as CI does
 	$(CARGO) fmt --all --check

@@ -1,7 +1,16 @@
 //! The `millrace` program.
 
-use clap::Parser;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
-    millrace::cli::run(millrace::cli::Cli::parse())
+use clap::Parser;
+use millrace::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("millrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

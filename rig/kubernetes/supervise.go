@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A supervised program, as the leash asks for it.
@@ -55,6 +57,8 @@ func superviseMain() {
 	scratch := flag.String("scratch", "", "a folder to remove at the end")
 	flag.Parse()
 
+	// What a component makes for others to read is readable, whatever its caller's umask.
+	syscall.Umask(0o022)
 	// A child's parent-death signal is tied to the thread that forked it: fork from the one thread that lives longest.
 	runtime.LockOSThread()
 	// Ctrl-C in a terminal reaches every process of the foreground: what it should end, the leash ends. The signals are
@@ -206,7 +210,7 @@ func (s *supervisor) report(e event) {
 
 func why(status syscall.WaitStatus) string {
 	if status.Signaled() {
-		return "killed by signal " + status.Signal().String()
+		return "killed by " + unix.SignalName(status.Signal())
 	}
 	return fmt.Sprintf("exit code %d", status.ExitStatus())
 }

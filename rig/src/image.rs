@@ -90,13 +90,7 @@ impl Image {
     /// # Errors
     /// A file cannot be read, a path is not absolute, or the archive cannot be written.
     pub fn write(&self, to: &Path) -> Result<()> {
-        let (repository, tag) = self.name.rsplit_once(':').unwrap_or(("", ""));
-        if !repository.contains('/') || tag.is_empty() || tag.contains('/') {
-            return Err(Error::Needs(format!(
-                "the image's name must be whole, with registry and tag, for example `rig.local/{}:1`",
-                self.name.split([':', '/']).next_back().unwrap_or("app")
-            )));
-        }
+        let tag = self.tag()?;
         let layer = self.layer()?;
         let config = ImageConfigurationBuilder::default()
             .architecture(architecture())
@@ -148,6 +142,29 @@ impl Image {
         fs::write(&unfinished, bytes)
             .and_then(|()| fs::rename(&unfinished, to))
             .doing(format!("write {}", to.display()))
+    }
+
+    /// The tag of the name, where the name is one that every registry would take.
+    fn tag(&self) -> Result<&str> {
+        let parts = self.name.rsplit_once(':').and_then(|(repository, tag)| {
+            let (registry, path) = repository.split_once('/')?;
+            let lower = |text: &str, more: &str| {
+                !text.is_empty()
+                    && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || more.contains(c))
+            };
+            let of_tag = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            let whole = lower(registry, ".-:")
+                && path.split('/').all(|part| lower(part, "._-"))
+                && !tag.is_empty()
+                && tag.chars().all(of_tag);
+            whole.then_some(tag)
+        });
+        parts.ok_or_else(|| {
+            Error::Needs(format!(
+                "the image's name '{}' must be whole, with registry and tag, in lower case, for example `rig.local/app:1`",
+                self.name
+            ))
+        })
     }
 
     fn config(&self) -> Result<oci_spec::image::Config> {

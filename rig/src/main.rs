@@ -1,7 +1,8 @@
 //! The `rig` command: a real Kubernetes on this machine, without Docker.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
@@ -12,9 +13,10 @@ use rig::{Image, Node, Plane, Program, Up};
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
-    /// The folder of the node: its kubeconfig, logs, images and state
-    #[arg(long, global = true, env = "RIG_DIR", default_value = ".rig")]
-    dir: PathBuf,
+    /// The folder of the node: its kubeconfig, logs, images and state. Without it: `.rig` in the nearest folder above
+    /// that has one, or in the root of the checkout
+    #[arg(long, global = true, env = "RIG_DIR")]
+    dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Action,
 }
@@ -65,10 +67,10 @@ struct ImageArgs {
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     entrypoint: Vec<String>,
     /// A variable of the environment
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
     env: Vec<String>,
     /// The user that a container runs as
-    #[arg(long, value_name = "UID:GID", default_value = "65532:65532")]
+    #[arg(long, value_name = "UID:GID", default_value = "65532:65532", value_parser = user)]
     user: String,
     /// Write the archive here, and do not import it
     #[arg(long, value_name = "FILE")]
@@ -81,6 +83,22 @@ fn pair(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "it must have two parts with a colon between them".to_owned())
 }
 
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("it must be a name, `=` and a value".to_owned()),
+    }
+}
+
+fn user(text: &str) -> Result<String, String> {
+    // Numbers only: Kubernetes cannot tell whether a name is root.
+    let numbers = text.split(':').map(str::parse::<u32>).collect::<Result<Vec<_>, _>>();
+    match numbers {
+        Ok(numbers) if numbers.len() <= 2 => Ok(text.to_owned()),
+        _ => Err("it must be one or two numbers, such as 65532:65532".to_owned()),
+    }
+}
+
 /// Prints a line. Whoever reads may have seen enough, as in `rig up | head -1`: that is no failure.
 macro_rules! say {
     ($($words:tt)*) => {{
@@ -90,6 +108,8 @@ macro_rules! say {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // What a node's folder holds is for others to read, whatever the caller's umask; keys are written apart.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {
@@ -100,14 +120,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let node = Node::at(std::path::absolute(&cli.dir).context("failed to find the node's folder")?);
+    let here = std::env::current_dir().context("failed to find the working directory")?;
+    let node = Node::at(here.join(cli.dir.unwrap_or_else(|| nearest(&here))));
     match cli.command {
         Action::Up { program } => up(&node, program).await?,
         Action::Down { forget } => down(&node, forget)?,
         Action::Status => return Ok(status(&node)),
         Action::Plane => plane().await?,
         Action::Build => say!("{}", built().await?.folder().display()),
-        Action::Image(args) => image(&node, args)?,
+        Action::Image(args) => image(&node, args).await?,
         Action::Logs { component, follow } => logs(&node, component.as_deref(), follow)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -119,7 +140,7 @@ async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
         None => built().await?,
     };
     if !nix::unistd::geteuid().is_root() {
-        return as_root(node, &["up", "--program", &program.folder().display().to_string()]);
+        return as_root(&["--program".as_ref(), program.folder().as_os_str()]);
     }
     let up = tokio::select! {
         up = node.up(&program) => up?,
@@ -139,8 +160,8 @@ async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
         }
     }
     let address = node.address().map(|address| address.to_string()).unwrap_or_default();
-    say!("  export PATH={}:$PATH      # kubectl, helm", node.folder().join("bin").display());
-    say!("  export KUBECONFIG={}", node.kubeconfig().display());
+    say!("  export PATH=\"{}:$PATH\"      # kubectl, helm", node.folder().join("bin").display());
+    say!("  export KUBECONFIG=\"{}\"", node.kubeconfig().display());
     say!("Pods, services and node ports answer from this machine; {address} resolves *.svc.cluster.local.");
     Ok(())
 }
@@ -159,7 +180,7 @@ async fn built() -> Result<Program> {
 async fn plane() -> Result<()> {
     built().await?;
     let plane = Plane::start().await?;
-    say!("export KUBECONFIG={}", plane.kubeconfig().display());
+    say!("export KUBECONFIG=\"{}\"", plane.kubeconfig().display());
     tokio::select! {
         signal = interrupted() => signal,
         // It was told already, by name and with the end of its log.
@@ -173,7 +194,7 @@ fn down(node: &Node, forget: bool) -> Result<()> {
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() {
-        return as_root(node, if forget { &["down", "--forget"] } else { &["down"] });
+        return as_root(&[]);
     }
     let was_up = node.down(forget)?;
     let state = if forget {
@@ -188,19 +209,24 @@ fn down(node: &Node, forget: bool) -> Result<()> {
 fn status(node: &Node) -> ExitCode {
     let status = node.status();
     say!("node in {}: {}", node.folder().display(), if status.running { "up" } else { "down" });
-    for (name, process, ended) in &status.components {
+    for (name, process, ended) in status.components.iter().filter(|_| status.running) {
         match ended {
             None => say!("  {name:<24} running, process {process} of the node"),
             Some(why) => say!("  {name:<24} ended: {why}"),
         }
     }
-    if status.running && !status.whole() {
-        say!("`rig up` starts it again with its state; `rig logs COMPONENT` shows why one ended.");
+    if status.whole() {
+        return ExitCode::SUCCESS;
     }
-    if status.whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if status.running {
+        say!("`rig up` starts it again with its state; `rig logs COMPONENT` shows why one ended.");
+    } else {
+        say!("`rig up` starts it.");
+    }
+    ExitCode::FAILURE
 }
 
-fn image(node: &Node, args: ImageArgs) -> Result<()> {
+async fn image(node: &Node, args: ImageArgs) -> Result<()> {
     let mut image = Image::new(args.name).entrypoint(args.entrypoint).user(args.user);
     for (file, path) in args.add {
         image = image.add(file, path);
@@ -217,10 +243,9 @@ fn image(node: &Node, args: ImageArgs) -> Result<()> {
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() {
-        let words: Vec<String> = std::env::args().skip(1).collect();
-        return as_root(node, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        return as_root(&[]);
     }
-    let imported = node.add_image(&image)?;
+    let imported = node.add_image(&image).await?;
     let when = if imported { "is in the node" } else { "will be in the node at its next start" };
     say!("{} {when}; use it with imagePullPolicy IfNotPresent.", image.name());
     Ok(())
@@ -250,6 +275,12 @@ fn logs(node: &Node, component: Option<&str>, follow: bool) -> Result<()> {
     Ok(())
 }
 
+/// The folder of the node that somebody in a folder means who does not name one.
+fn nearest(here: &Path) -> PathBuf {
+    let is_root = |folder: &&Path| folder.join(".rig").is_dir() || folder.join(".git").exists();
+    here.ancestors().find(is_root).unwrap_or(here).join(".rig")
+}
+
 /// Ctrl-C, or a polite request to end.
 async fn interrupted() -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -261,16 +292,15 @@ async fn interrupted() -> Result<()> {
 }
 
 /// Does the same with sudo. The build stays the user's, and so do the kubeconfig and the folder.
-fn as_root(node: &Node, words: &[&str]) -> Result<()> {
+fn as_root(more: &[&OsStr]) -> Result<()> {
     let this = std::env::current_exe().context("failed to find this program")?;
     let status = Command::new("sudo")
-        .arg("--preserve-env=RIG_INSTALL")
+        .arg("--preserve-env=RIG_INSTALL,RIG_DIR")
         .arg(this)
-        .arg("--dir")
-        .arg(node.folder())
-        .args(words)
+        .args(std::env::args_os().skip(1))
+        .args(more)
         .status()
-        .context("a node needs root, and `sudo` was not found: run this as root. Tests of the control plane need no root")?;
+        .context("a node needs root, and `sudo` was not found: run this as root (the control plane, and its tests, need no root)")?;
     if !status.success() {
         std::process::exit(status.code().unwrap_or(1));
     }

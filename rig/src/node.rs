@@ -139,7 +139,12 @@ impl Node {
             return Ok(Up::Already);
         }
         if let Some((name, _, Some(why))) = status.components.iter().find(|(_, _, ended)| ended.is_some()) {
-            eprintln!("rig: {name} had died ({why}); starting the node again with its state");
+            let who = if status.running {
+                format!("{name} had died ({why})")
+            } else {
+                "the node had ended".to_owned()
+            };
+            eprintln!("rig: {who}; starting it again with its state");
         } else if status.running {
             eprintln!("rig: Kubernetes was built anew; starting the node again with its state");
         }
@@ -169,6 +174,9 @@ impl Node {
                 let gone = if path.is_symlink() { fs::remove_file(&path) } else { fs::remove_dir_all(&path) };
                 gone.or_else(absent_is_fine).doing(format!("remove {}", path.display()))?;
             }
+            fs::remove_file(self.folder.join("lock")).doing("remove the node's lock")?;
+            // What the user put into the folder stays, and the folder with it.
+            let _ = fs::remove_dir(&self.folder);
         }
         Ok(was_up)
     }
@@ -197,14 +205,14 @@ impl Node {
     ///
     /// # Errors
     /// The node does not take the image.
-    pub fn add_image(&self, image: &Image) -> Result<bool> {
+    pub async fn add_image(&self, image: &Image) -> Result<bool> {
         let folder = self.folder.join("images");
         fs::create_dir_all(&folder).doing(format!("make the folder {}", folder.display()))?;
         let file = folder.join(image.file_name());
         image.write(&file)?;
         let running = self.status().running;
         if running {
-            self.import(&file)?;
+            self.import(&file).await?;
         }
         Ok(running)
     }
@@ -244,13 +252,20 @@ impl Node {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::Needs("a node needs root: run `rig` with sudo".into()));
         }
-        fs::create_dir_all(&self.folder).doing(format!("make the folder {}", self.folder.display()))?;
-        let lock = File::create(self.folder.join("lock")).doing("make the node's lock")?;
-        if lock.try_lock().is_err() {
-            eprintln!("rig: waiting for another `rig` that changes this node");
-            lock.lock().doing("wait for another `rig`")?;
+        let path = self.folder.join("lock");
+        loop {
+            fs::create_dir_all(&self.folder).doing(format!("make the folder {}", self.folder.display()))?;
+            let lock = File::create(&path).doing("make the node's lock")?;
+            if lock.try_lock().is_err() {
+                eprintln!("rig: waiting for another `rig` that changes this node");
+                lock.lock().doing("wait for another `rig`")?;
+            }
+            // The other may have removed the file together with the node.
+            let number = |metadata: fs::Metadata| std::os::unix::fs::MetadataExt::ino(&metadata);
+            if fs::metadata(&path).map(number).ok() == lock.metadata().map(number).ok() {
+                return Ok(lock);
+            }
         }
-        Ok(lock)
     }
 
     fn state(&self) -> PathBuf {
@@ -264,8 +279,8 @@ impl Node {
     /// By this mark a node knows its link from others'. The kernel takes 255 bytes of it.
     fn mark(&self) -> String {
         let folder = self.folder.display().to_string();
-        let end: String = folder.chars().rev().take(60).collect();
-        format!("rig {}", end.chars().rev().collect::<String>())
+        let end = folder.char_indices().find_map(|(at, _)| folder.get(at..).filter(|end| end.len() <= 240));
+        format!("{}{}", network::MARK, end.unwrap_or_default())
     }
 
     fn memory(&self) -> Option<Memory> {

@@ -185,11 +185,15 @@ async fn count_packages(sources: &Path) -> Result<u64> {
              Without it `cargo test --lib` and `cargo test -p millrace --test generated` still work."
         ))
     };
-    let output = go(sources)
-        .args(["list", "-deps", "-f", "{{.ImportPath}}", "."])
-        .output()
-        .await
-        .map_err(|error| no_go(&error.to_string()))?;
+    let output = go(sources).args(["list", "-deps", "-f", "{{.ImportPath}}", "."]).output().await.map_err(
+        |error| {
+            no_go(if error.kind() == std::io::ErrorKind::NotFound {
+                "it was not found"
+            } else {
+                "it did not run"
+            })
+        },
+    )?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(no_go(text.lines().last().unwrap_or("`go list` failed")));

@@ -201,16 +201,19 @@ fn hear_death(news: &mut News, death: Event, logs: &Path) {
     news.death.get_or_insert(death);
 }
 
-/// The last lines of a log, or why there are none.
-pub(crate) fn tail(log: &Path, lines: usize) -> String {
-    match fs::read(log) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            let all: Vec<&str> = text.lines().collect();
-            all[all.len().saturating_sub(lines)..].join("\n")
-        }
-        Err(error) => format!("(no log: {error})"),
-    }
+/// The last lines of a log, and before them the one that says why, where a long trace follows it.
+fn tail(log: &Path, lines: usize) -> String {
+    let bytes = match fs::read(log) {
+        Ok(bytes) => bytes,
+        Err(error) => return format!("(no log: {error})"),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    let (before, last) = all.split_at(all.len().saturating_sub(lines));
+    let says_why = |line: &&&str| ["panic", "fatal"].iter().any(|word| line.contains(word));
+    let recent = &before[before.len().saturating_sub(200)..];
+    let why = recent.iter().find(says_why);
+    why.into_iter().chain(last).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// Who runs and who died, by a supervisor's record.

@@ -1,9 +1,9 @@
 //! What the machine must have before a node can run on it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 
 /// Programs a node needs, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 9] = [
@@ -94,13 +94,20 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a program to its end and returns what it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
-    let line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let failed = |output: String| Error::Command { command: line.clone(), output };
-    let done = command.output().map_err(|error| failed(error.to_string()))?;
+    let done = command.output().doing(format!("run {}", command.get_program().display()))?;
+    succeeded(command, done)
+}
+
+/// What a program printed, if it succeeded.
+pub(crate) fn succeeded(command: &Command, done: Output) -> Result<String> {
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let said = [done.stdout, done.stderr].concat();
-    Err(failed(format!("{}; {}", done.status, String::from_utf8_lossy(&said).trim())))
+    Err(Error::Command {
+        command: line,
+        output: format!("{}; {}", done.status, String::from_utf8_lossy(&said).trim()),
+    })
 }

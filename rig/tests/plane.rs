@@ -79,7 +79,7 @@ fn a_component_that_dies_later_is_named_at_once_with_the_end_of_its_log() {
     let output = holder.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(said.starts_with("rig: etcd died (killed by signal killed); the last lines of"), "{said}");
+    assert!(said.starts_with("rig: etcd died (killed by SIGKILL); the last lines of"), "{said}");
     assert!(said.contains(folder.join("etcd.log").to_str().unwrap()), "{said}");
     assert!(!folder.exists());
 }
@@ -90,7 +90,7 @@ fn plane_of_another_process() -> (Child, PathBuf) {
     let mut holder = command.arg("plane").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let kubeconfig = PathBuf::from(line.trim().strip_prefix("export KUBECONFIG=").unwrap());
+    let kubeconfig = PathBuf::from(line.trim().strip_prefix("export KUBECONFIG=").unwrap().trim_matches('"'));
     (holder, kubeconfig.parent().unwrap().to_owned())
 }
 

@@ -8,12 +8,16 @@ use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::tools::{output, run};
 
 /// How many nodes can run side by side on a machine.
 const SLOTS: u8 = 16;
+
+/// What a node's mark begins with; its folder follows.
+pub(crate) const MARK: &str = "rig ";
 
 /// One of the places for a node on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,39 +75,50 @@ struct Route {
     dst: String,
 }
 
-/// Makes the link to the network namespace of the process, in the first slot that is free, or in the one that the
-/// state belongs to. `mark` tells whose link it is.
+/// Makes the link to the network namespace of the process: in the slot that the state belongs to, otherwise in the first
+/// that is free, beginning with one that depends on the mark. `mark` tells whose link it is.
+///
+/// The beginning differs from folder to folder, so that a node which is down seldom finds its slot taken by another.
 pub(crate) fn connect(process: u32, kept: Option<Slot>, mark: &str) -> Result<Slot> {
-    for slot in kept.map_or_else(|| (0..SLOTS).map(Slot).collect(), |slot| vec![slot]) {
+    let first = Sha256::digest(mark)[0] % SLOTS;
+    let slots = (0..SLOTS).map(|next| Slot((first + next) % SLOTS));
+    let mut obstacles = Vec::new();
+    for slot in kept.map_or_else(|| slots.collect(), |slot| vec![slot]) {
         if owner(slot).as_deref() == Some(mark) {
             disconnect(slot, mark)?;
         }
-        let ranges = [slot.wire(), slot.pods(), slot.services()];
-        let routes = routes()?;
-        let taken = ranges.iter().any(|range| routes.iter().any(|route| overlap(range, &route.dst)));
-        if !taken && owner(slot).is_none() {
-            match make_link(slot, process, mark) {
-                Ok(()) => return wire(slot, process).map(|()| slot),
-                // Another node was faster.
-                Err(_) if owner(slot).is_some_and(|owner| owner != mark) => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(obstacle) = obstacle(slot)? {
+            obstacles.push(obstacle);
+            continue;
+        }
+        match make_link(slot, process, mark) {
+            Ok(()) => return wire(slot, process).map(|()| slot),
+            // Another node was faster.
+            Err(_) if owner(slot).is_some_and(|owner| owner != mark) => obstacles.extend(obstacle(slot)?),
+            Err(error) => return Err(error),
         }
     }
-    Err(match kept {
-        Some(slot) => Error::Needs(format!(
-            "the addresses of this node ({}, {}, {}) or its link `{}` are in use by something else; free them, or start \
-             over with `rig down --forget` and `rig up`",
-            slot.wire(),
-            slot.pods(),
-            slot.services(),
-            slot.link()
-        )),
-        None => Error::Needs(format!(
-            "all {SLOTS} places for a node are taken on this machine; see `ip link` and `ip route` (names millrace0 to millrace{}, 10.87.0.0/16)",
-            SLOTS - 1
-        )),
-    })
+    obstacles.dedup();
+    let way_out =
+        if kept.is_some() { "; or start this one over with `rig down --forget` and `rig up`" } else { "" };
+    Err(Error::Needs(format!("the node has no place on this machine: {}{way_out}", obstacles.join("; "))))
+}
+
+/// What stands in the way of a node in a slot.
+fn obstacle(slot: Slot) -> Result<Option<String>> {
+    if let Some(owner) = owner(slot) {
+        let link = slot.link();
+        return Ok(Some(match owner.strip_prefix(MARK) {
+            Some(folder) => format!("the node in {folder} has it; end that with `rig --dir {folder} down`"),
+            None => format!("something else has a link named {link}; remove it with `ip link delete {link}`"),
+        }));
+    }
+    let routes = routes()?;
+    let ranges = [slot.wire(), slot.pods(), slot.services()];
+    let claim =
+        ranges.iter().find_map(|range| Some((range, routes.iter().find(|route| claims(&route.dst, range))?)));
+    Ok(claim
+        .map(|(range, route)| format!("a route to {} uses its addresses {range}; see `ip route`", route.dst)))
 }
 
 /// Removes the link, where it is the one with this mark.
@@ -156,11 +171,11 @@ fn ip() -> Command {
     Command::new("ip")
 }
 
-/// Whether two ranges share an address. A default route is no claim to any.
-fn overlap(one: &str, other: &str) -> bool {
-    match (range(one), range(other)) {
-        (Some((a, a_len)), Some((b, b_len))) if b_len > 0 => {
-            let shared = u32::MAX.checked_shl(32 - a_len.min(b_len)).unwrap_or(0);
+/// Whether a route claims addresses of a range. A wider one does not: the narrower goes before it.
+fn claims(route: &str, of: &str) -> bool {
+    match (range(route), range(of)) {
+        (Some((a, a_length)), Some((b, b_length))) if a_length >= b_length => {
+            let shared = u32::MAX.checked_shl(32 - b_length).unwrap_or(0);
             a & shared == b & shared
         }
         _ => false,
@@ -177,12 +192,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_overlap_when_one_holds_the_other_and_a_default_route_holds_none() {
-        assert!(overlap("10.88.0.0/22", "10.88.3.7"));
-        assert!(overlap("10.88.0.0/22", "10.0.0.0/8"));
-        assert!(!overlap("10.88.0.0/22", "10.88.4.0/22"));
-        assert!(!overlap("10.88.0.0/22", "default"));
-        assert!(!overlap("10.88.0.0/22", "0.0.0.0/0"));
+    fn a_route_claims_a_range_that_holds_it_and_a_wider_one_does_not() {
+        assert!(claims("10.88.3.7", "10.88.0.0/22"));
+        assert!(claims("10.88.0.0/22", "10.88.0.0/22"));
+        assert!(claims("10.88.2.0/24", "10.88.0.0/22"));
+        assert!(!claims("10.0.0.0/8", "10.88.0.0/22"));
+        assert!(!claims("10.88.4.0/22", "10.88.0.0/22"));
+        assert!(!claims("default", "10.88.0.0/22"));
+        assert!(!claims("0.0.0.0/0", "10.88.0.0/22"));
     }
 
     #[test]
@@ -193,7 +210,7 @@ mod tests {
                 assert_ne!(a.link(), b.link());
                 assert_ne!(a.cgroup(), b.cgroup());
                 for (x, y) in [(a.wire(), b.wire()), (a.pods(), b.pods()), (a.services(), b.services())] {
-                    assert!(!overlap(&x, &y), "{x} and {y}");
+                    assert!(!claims(&x, &y), "{x} and {y}");
                 }
             }
         }

@@ -94,14 +94,13 @@ impl Node {
         let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| file.extension().is_some_and(|end| end == "tar"));
         files.sort();
-        while self
-            .inside(&["ctr", "--address", "/run/containerd.sock", "version"])
-            .output()
-            .is_ok_and(|o| !o.status.success())
-        {
+        while self.ctr(&["version"]).await.is_err() {
             tokio::time::sleep(GLANCE).await;
         }
-        files.iter().filter(|file| self.is_news(file)).try_for_each(|file| self.import(file))
+        for file in files.iter().filter(|file| self.is_news(file)) {
+            self.import(file).await?;
+        }
+        Ok(())
     }
 
     /// Whether the kept state does not hold an image yet, or an older one.
@@ -115,21 +114,27 @@ impl Node {
         self.state().join("imported").join(file.file_name().unwrap_or_default())
     }
 
-    pub(super) fn import(&self, file: &Path) -> Result<()> {
+    pub(super) async fn import(&self, file: &Path) -> Result<()> {
         let seen =
             file.strip_prefix(&self.folder).map_or(file.to_owned(), |below| Path::new(HOME).join(below));
-        let ctr = ["ctr", "--address", "/run/containerd.sock", "--namespace", "k8s.io", "images", "import"];
-        tools::run(self.inside(&ctr).arg(seen))?;
+        self.ctr(&["--namespace=k8s.io", "images", "import", &seen.display().to_string()]).await?;
         fs::write(self.imported(file), "").doing("note that an image was imported")
     }
 
-    /// A command that runs inside the node.
-    fn inside(&self, words: &[&str]) -> Command {
+    /// Runs the command of the container runtime inside the node.
+    async fn ctr(&self, words: &[&str]) -> Result<()> {
         let process = self.memory().map_or(0, |memory| memory.process).to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &process, "--mount", "--net", "--uts", "--ipc", "--pid"]).args(words);
-        command.env("PATH", tools::PATH);
+        let mut command = tokio::process::Command::new("nsenter");
         command
+            .args(["--target", &process, "--mount", "--net", "--uts", "--ipc", "--pid"])
+            .args(["ctr", "--address", "/run/containerd.sock"])
+            .args(words)
+            .env("PATH", tools::PATH)
+            // Ctrl-C is for `rig` to hear and to act on; this ends with it.
+            .process_group(0)
+            .kill_on_drop(true);
+        let done = command.output().await.doing("run nsenter")?;
+        tools::succeeded(command.as_std(), done).map(drop)
     }
 }
 
