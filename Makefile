@@ -24,6 +24,7 @@ status: $(RIG) ## Say how it is
 # Cargo itself knows whether there is something to build.
 .PHONY: $(RIG)
 $(RIG):
+	@[ -x $(RIG) ] || echo 'Building rig: a minute or two, the first time.'
 	@$(CARGO) build --quiet --locked -p rig
 
 test: ## Run every test, against real components
@@ -44,3 +45,4 @@ lint: ## Check formatting and lints as CI does
 	$(CARGO) fmt --all --check
 	@unformatted=$$(gofmt -l rig/kubernetes); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	$(CARGO) clippy --locked --workspace --all-targets --features rig/node -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --locked --workspace --no-deps --document-private-items

@@ -57,8 +57,9 @@ func superviseMain() {
 
 	// A child's parent-death signal is tied to the thread that forked it: fork from the one thread that lives longest.
 	runtime.LockOSThread()
-	// Ctrl-C in a terminal reaches every process of the foreground: what it should end, the leash ends.
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	// Ctrl-C in a terminal reaches every process of the foreground: what it should end, the leash ends. The signals are
+	// taken and dropped, not ignored: whatever is ignored here stays ignored in every container.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	s := &supervisor{children: map[int]string{}, born: make(chan struct{}, 1)}
 	s.gone = sync.NewCond(&s.mu)
 	if *recordPath != "" {

@@ -246,3 +246,29 @@ fn architecture() -> Arch {
 fn built(error: oci_spec::OciSpecError) -> Error {
     Error::Needs(format!("failed to describe the image: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_inputs_give_equal_bytes_and_a_changed_file_gives_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        fs::create_dir(&files).unwrap();
+        let write = |name: &str| {
+            let image =
+                Image::new("rig.local/app:1").add(&files, "/app").link("/app/a", "/a").entrypoint(["/a"]);
+            let file = folder.path().join(name);
+            image.write(&file).unwrap();
+            fs::read(file).unwrap()
+        };
+        fs::write(files.join("a"), "1").unwrap();
+        fs::write(files.join("b"), "2").unwrap();
+        let first = write("first.tar");
+        fs::write(files.join("a"), "1").unwrap();
+        assert!(first == write("second.tar"));
+        fs::write(files.join("b"), "3").unwrap();
+        assert!(first != write("third.tar"));
+    }
+}

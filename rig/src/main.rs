@@ -106,7 +106,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Action::Down { forget } => down(&node, forget)?,
         Action::Status => return Ok(status(&node)),
         Action::Plane => plane().await?,
-        Action::Build => say!("{}", Program::get().await?.folder().display()),
+        Action::Build => say!("{}", built().await?.folder().display()),
         Action::Image(args) => image(&node, args)?,
         Action::Logs { component, follow } => logs(&node, component.as_deref(), follow)?,
     }
@@ -116,7 +116,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
     let program = match program {
         Some(folder) => Program::at(folder),
-        None => Program::get().await?,
+        None => built().await?,
     };
     if !nix::unistd::geteuid().is_root() {
         return as_root(node, &["up", "--program", &program.folder().display().to_string()]);
@@ -145,12 +145,25 @@ async fn up(node: &Node, program: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// The program, built now if nobody did before; an interrupted build is removed.
+async fn built() -> Result<Program> {
+    tokio::select! {
+        program = Program::get() => Ok(program?),
+        signal = interrupted() => {
+            signal?;
+            bail!("interrupted: the unfinished build was removed; what Go has compiled is not compiled again")
+        }
+    }
+}
+
 async fn plane() -> Result<()> {
+    built().await?;
     let plane = Plane::start().await?;
     say!("export KUBECONFIG={}", plane.kubeconfig().display());
     tokio::select! {
         signal = interrupted() => signal,
-        death = plane.death() => Err(death.into()),
+        // It was told already, by name and with the end of its log.
+        _ = plane.death() => bail!("the control plane has ended"),
     }
 }
 

@@ -52,6 +52,7 @@ impl Nats {
             log: home.join("nats-server.log"),
         })?;
         let ports = supervisor.until("the NATS server's start", START, ports_file(home)).await?;
+        supervisor.tell_deaths();
         Ok(Self { _supervisor: supervisor, scratch, ports })
     }
 

@@ -5,22 +5,22 @@ mod components;
 mod config;
 mod network;
 mod objects;
+mod start;
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::control_plane::{self, ControlPlane, GLANCE};
+use crate::control_plane;
 use crate::error::{Doing as _, Error, Result};
 use crate::image::Image;
 use crate::program::Program;
-use crate::supervisor::{self, Event, Supervisor};
+use crate::supervisor::{self, Event};
 use crate::tools;
 use network::Slot;
 
@@ -35,6 +35,9 @@ const HOME: &str = "/run/rig";
 
 /// How long a step of the start may take on a busy machine.
 const STEP: Duration = Duration::from_secs(90);
+
+/// How long the kernel may take to end a node's processes.
+const END: Duration = Duration::from_secs(30);
 
 /// A node and its folder, running or not.
 #[derive(Clone, Debug)]
@@ -131,11 +134,14 @@ impl Node {
         let began = Instant::now();
         let _turn = self.take_turn()?;
         let status = self.status();
-        if status.whole() && self.memory().is_some_and(|memory| memory.programs == program.folder()) {
+        let same_program = self.memory().is_some_and(|memory| memory.programs == program.folder());
+        if status.whole() && same_program {
             return Ok(Up::Already);
         }
         if let Some((name, _, Some(why))) = status.components.iter().find(|(_, _, ended)| ended.is_some()) {
             eprintln!("rig: {name} had died ({why}); starting the node again with its state");
+        } else if status.running {
+            eprintln!("rig: Kubernetes was built anew; starting the node again with its state");
         }
         self.stop()?;
         tools::ensure()?;
@@ -203,118 +209,21 @@ impl Node {
         Ok(running)
     }
 
-    async fn start(&self, program: &Program) -> Result<()> {
-        self.make_folders(program)?;
-        let mut command = Command::new(program.named("node"));
-        let folder = fs::canonicalize(&self.folder).doing("find the node's folder")?;
-        command.arg(&folder).arg(program.folder()).env("PATH", tools::PATH);
-        let mut supervisor = Supervisor::spawn(command, &self.logs())?;
-        let process = supervisor.launched().await?;
-        let slot = network::connect(process, self.memory().map(|memory| memory.slot), &self.mark())?;
-        self.remember(&Memory { slot, process, programs: program.folder().to_owned() })?;
-        cgroup::remove(&slot.cgroup())?;
-        cgroup::make(&slot.cgroup())?;
-        config::write(&self.state(), slot)?;
-        let plane = components::plane(slot);
-        plane.credentials(&self.state(), Some(NAME))?;
-        self.start_components(&plane, slot, &mut supervisor, program).await?;
-        fs::copy(self.state().join("admin.kubeconfig"), self.kubeconfig()).doing("write the kubeconfig")?;
-        supervisor.settle().await
-    }
-
-    async fn start_components(
-        &self,
-        plane: &ControlPlane,
-        slot: Slot,
-        supervisor: &mut Supervisor,
-        program: &Program,
-    ) -> Result<()> {
-        supervisor.start(&plane.etcd())?;
-        supervisor.start(&plane.apiserver(&components::APISERVER_OPTIONS))?;
-        supervisor.start(&components::containerd(plane))?;
-        let images = self.import_all(program);
-        supervisor.until("the import of the images", STEP, images).await?;
-        let client = control_plane::client(&self.state().join("admin.kubeconfig")).await?;
-        supervisor.until("the API server's start", STEP, control_plane::api_ready(&client)).await?;
-        supervisor.start(&plane.controllers(&[
-            &format!("--cluster-cidr={}", slot.pods()),
-            "--allocate-node-cidrs=true",
-            "--node-cidr-mask-size=22",
-        ]))?;
-        for component in components::of_the_node(plane, slot) {
-            supervisor.start(&component)?;
-        }
-        supervisor.until("the first objects", STEP, objects::apply(&client, slot)).await?;
-        let ready = objects::ready(&client);
-        supervisor.until("the node's readiness", STEP, ready).await?;
-        let names = control_plane::answers(slot.node(), 8181, "/ready");
-        supervisor.until("the readiness of the cluster's names", STEP, names).await?;
-        let services = control_plane::answers(slot.node(), 10256, "/healthz");
-        supervisor.until("the readiness of the services' addresses", STEP, services).await
-    }
-
-    fn make_folders(&self, program: &Program) -> Result<()> {
-        let mut folders = vec![self.logs(), self.folder.join("images")];
-        folders
-            .extend(["programs", "cni", "storage", "var-lib", "var-log"].map(|name| self.state().join(name)));
-        for folder in folders {
-            fs::create_dir_all(&folder).doing(format!("make the folder {}", folder.display()))?;
-        }
-        // Each start has its own logs; the last one's are kept beside them.
-        for entry in fs::read_dir(self.logs()).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|end| end == "log") {
-                let _ = fs::rename(entry.path(), entry.path().with_extension("log.previous"));
-            }
-        }
-        link(program.folder(), &self.folder.join("bin"))
-    }
-
-    /// Imports every image tar of the folder that the kept state does not hold yet, and the sandbox's own.
-    async fn import_all(&self, program: &Program) -> Result<()> {
-        let pause =
-            Image::new("rig.local/pause:1").add(program.named("pause"), "/pause").entrypoint(["/pause"]);
-        let file = self.folder.join("images").join(pause.file_name());
-        if !file.exists() {
-            pause.write(&file)?;
-        }
-        let entries = fs::read_dir(self.folder.join("images")).doing("read the folder of the images")?;
-        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-        files.retain(|file| file.extension().is_some_and(|end| end == "tar"));
-        files.sort();
-        while self
-            .inside(&["ctr", "--address", "/run/containerd.sock", "version"])
-            .output()
-            .is_ok_and(|o| !o.status.success())
-        {
-            tokio::time::sleep(GLANCE).await;
-        }
-        files.iter().try_for_each(|file| self.import(file))
-    }
-
-    fn import(&self, file: &Path) -> Result<()> {
-        let seen =
-            file.strip_prefix(&self.folder).map_or(file.to_owned(), |below| Path::new(HOME).join(below));
-        let ctr = ["ctr", "--address", "/run/containerd.sock", "--namespace", "k8s.io", "images", "import"];
-        tools::run(self.inside(&ctr).arg(seen))
-    }
-
-    /// A command that runs inside the node.
-    fn inside(&self, words: &[&str]) -> Command {
-        let process = self.memory().map_or(0, |memory| memory.process).to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &process, "--mount", "--net", "--uts", "--ipc", "--pid"]).args(words);
-        command.env("PATH", tools::PATH);
-        command
-    }
-
     /// Ends the node's processes and removes what the kernel does not remove with them.
     fn stop(&self) -> Result<()> {
         let Some(memory) = self.memory() else { return Ok(()) };
-        if self.alive() {
-            let process = Pid::from_raw(i32::try_from(memory.process).unwrap_or_default());
+        let process = Pid::from_raw(i32::try_from(memory.process).unwrap_or_default());
+        // A number that is not the node's any more may be anybody's.
+        if self.alive() && !ended(memory.process) {
             kill(process, Signal::SIGKILL).or_else(gone_is_fine).doing("end the node's first process")?;
         }
+        let patience = Instant::now() + END;
         while self.alive() || !ended(memory.process) {
+            if Instant::now() > patience {
+                return Err(Error::Needs(format!(
+                    "the node's first process, {process}, does not end: see `ps -p {process} -l`"
+                )));
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
         cgroup::remove(&memory.slot.cgroup())?;
@@ -352,9 +261,11 @@ impl Node {
         self.state().join("record")
     }
 
-    /// By this mark a node knows its link from others'.
+    /// By this mark a node knows its link from others'. The kernel takes 255 bytes of it.
     fn mark(&self) -> String {
-        format!("rig {}", self.folder.display())
+        let folder = self.folder.display().to_string();
+        let end: String = folder.chars().rev().take(60).collect();
+        format!("rig {}", end.chars().rev().collect::<String>())
     }
 
     fn memory(&self) -> Option<Memory> {
@@ -377,11 +288,6 @@ fn ended(process: u32) -> bool {
     let namespace = |folder: &Path| fs::read_link(folder.join("ns/pid")).ok();
     // The kernel may have given the number to another process since; that one shares our namespace.
     state.starts_with(['Z', 'X']) && threads <= 1 || namespace(&folder) == namespace(Path::new("/proc/self"))
-}
-
-fn link(to: &Path, at: &Path) -> Result<()> {
-    fs::remove_file(at).or_else(absent_is_fine).doing(format!("remove {}", at.display()))?;
-    std::os::unix::fs::symlink(to, at).doing(format!("make the link {}", at.display()))
 }
 
 fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {

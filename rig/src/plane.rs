@@ -96,6 +96,7 @@ impl Plane {
             .start(&plane.controllers(&["--secure-port=0", "--controllers=*,-nodeipam,-nodelifecycle"]))?;
         let ready = control_plane::namespace_ready(&client, "default");
         supervisor.until("the controllers' start", START, ready).await?;
+        supervisor.tell_deaths();
         Ok(Self { supervisor, program: program.clone(), scratch, server: plane.server() })
     }
 
@@ -133,7 +134,7 @@ impl Plane {
         kubectl
     }
 
-    /// Waits for the first component that dies.
+    /// Waits for the first component that dies. That one died is also told on standard error, with the end of its log.
     pub async fn death(&self) -> Error {
         self.supervisor.death().await
     }

@@ -1,14 +1,17 @@
 //! The one program that is every component, built once from `rig/kubernetes/` and kept in the user's cache.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, IsTerminal as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 
+use crate::control_plane::GLANCE;
 use crate::error::{Doing as _, Error, Result};
 
 /// The Kubernetes that is built. `go.mod` pins the modules; this is what the components say of themselves.
@@ -47,9 +50,19 @@ impl Program {
     /// # Errors
     /// Go is missing or too old, or the build fails; the message says what to do.
     pub async fn get() -> Result<Self> {
-        tokio::task::spawn_blocking(|| Self::get_blocking(&sources()))
-            .await
-            .unwrap_or_else(|error| Err(Error::Needs(format!("the build was interrupted: {error}"))))
+        let (sources, cache) = (sources(), cache_folder()?);
+        let program = Self { folder: cache.join(key(&sources)?) };
+        if program.folder.is_dir() {
+            program.used();
+            return Ok(program);
+        }
+        fs::create_dir_all(&cache).doing(format!("make the folder {}", cache.display()))?;
+        let _turn = take_turn(&cache).await?;
+        if !program.folder.is_dir() {
+            sweep(&cache);
+            build(&sources, &cache, &program.folder).await?;
+        }
+        Ok(program)
     }
 
     /// A program that was built before, by its folder.
@@ -75,27 +88,18 @@ impl Program {
     fn used(&self) {
         let _ = File::open(&self.folder).and_then(|folder| folder.set_modified(std::time::SystemTime::now()));
     }
+}
 
-    fn get_blocking(sources: &Path) -> Result<Self> {
-        let cache = cache_folder()?;
-        let key = key(sources)?;
-        let program = Self { folder: cache.join(&key) };
-        if program.folder.is_dir() {
-            program.used();
-            return Ok(program);
+/// One process at a time builds.
+async fn take_turn(cache: &Path) -> Result<File> {
+    let lock = File::create(cache.join(".lock")).doing(format!("make a file in {}", cache.display()))?;
+    if lock.try_lock().is_err() {
+        eprintln!("rig: waiting for another process that builds Kubernetes");
+        while lock.try_lock().is_err() {
+            tokio::time::sleep(GLANCE).await;
         }
-        fs::create_dir_all(&cache).doing(format!("make the folder {}", cache.display()))?;
-        let lock = File::create(cache.join(".lock")).doing(format!("make a file in {}", cache.display()))?;
-        if lock.try_lock().is_err() {
-            eprintln!("rig: waiting for another process that builds Kubernetes");
-            lock.lock().doing("wait for the other build")?;
-        }
-        if !program.folder.is_dir() {
-            sweep(&cache);
-            build(sources, &cache, &program.folder)?;
-        }
-        Ok(program)
     }
+    Ok(lock)
 }
 
 /// Where the Go module is. The rig is never shipped, so it is where it was compiled from.
@@ -140,20 +144,20 @@ fn link_flags() -> String {
     }).join(" ") + " -s -w"
 }
 
-fn build(sources: &Path, cache: &Path, to: &Path) -> Result<()> {
-    let packages = count_packages(sources)?;
+async fn build(sources: &Path, cache: &Path, to: &Path) -> Result<()> {
+    let started = Instant::now();
+    eprintln!(
+        "rig: building Kubernetes {KUBERNETES_VERSION}, once; it takes 3 to 8 minutes on two cores, less where Go has built parts of it before"
+    );
+    let packages = count_packages(sources).await?;
     // Made beside its final place and renamed, so that an interrupted build leaves nothing that looks finished.
     let folder = tempfile::Builder::new()
         .prefix(".building-")
         .tempdir_in(cache)
         .doing(format!("make a folder in {}", cache.display()))?;
-    eprintln!(
-        "rig: building Kubernetes {KUBERNETES_VERSION}, once; it takes about 6 minutes on two cores, less where Go has built parts of it before"
-    );
-    let started = Instant::now();
-    compile(sources, ".", &folder.path().join("kubernetes"), packages)?;
+    compile(sources, ".", &folder.path().join("kubernetes"), packages).await?;
     for small in ["pause", "probe"] {
-        compile(sources, &format!("./{small}"), &folder.path().join(small), 0)?;
+        compile(sources, &format!("./{small}"), &folder.path().join(small), 0).await?;
     }
     for name in NAMES {
         std::os::unix::fs::symlink("kubernetes", folder.path().join(name)).doing("make a link")?;
@@ -166,13 +170,15 @@ fn build(sources: &Path, cache: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The go command. It ends when nobody waits for it any more.
 fn go(sources: &Path) -> Command {
     let mut go = Command::new("go");
     go.current_dir(sources).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly -buildvcs=false");
+    go.stderr(Stdio::piped()).kill_on_drop(true);
     go
 }
 
-fn count_packages(sources: &Path) -> Result<u64> {
+async fn count_packages(sources: &Path) -> Result<u64> {
     let no_go = |why: &str| {
         Error::Needs(format!(
             "Go 1.26 or newer is needed to build Kubernetes ({why}): install it from https://go.dev/dl/ and put `go` on the PATH. \
@@ -181,32 +187,32 @@ fn count_packages(sources: &Path) -> Result<u64> {
     };
     let output = go(sources)
         .args(["list", "-deps", "-f", "{{.ImportPath}}", "."])
-        .stderr(Stdio::piped())
         .output()
+        .await
         .map_err(|error| no_go(&error.to_string()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(no_go(text.lines().last().unwrap_or("`go list` failed")));
     }
-    Ok(output.stdout.lines().count() as u64)
+    Ok(String::from_utf8_lossy(&output.stdout).lines().count() as u64)
 }
 
-fn compile(sources: &Path, package: &str, to: &Path, packages: u64) -> Result<()> {
+async fn compile(sources: &Path, package: &str, to: &Path, packages: u64) -> Result<()> {
     let mut go = go(sources)
         .args(["build", "-v", "-trimpath", "-ldflags", &link_flags(), "-o"])
         .args([to.as_os_str(), package.as_ref()])
-        .stderr(Stdio::piped())
         .spawn()
         .doing("run `go build`")?;
     let mut said = Vec::new();
     if let Some(output) = go.stderr.take() {
         let mut progress = Progress::new(packages);
-        for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+        let mut lines = BufReader::new(output).lines();
+        while let Some(line) = lines.next_line().await.doing("read what `go build` says")? {
             progress.package(&line);
             said.push(line);
         }
     }
-    let status = go.wait().doing("wait for `go build`")?;
+    let status = go.wait().await.doing("wait for `go build`")?;
     if status.success() {
         return Ok(());
     }

@@ -59,6 +59,8 @@ struct News {
     settled: bool,
     /// The first death.
     death: Option<Event>,
+    /// Whether a death is to be told on standard error, because nobody waits for one.
+    aloud: bool,
 }
 
 /// The holder's end of the leash.
@@ -66,7 +68,7 @@ struct News {
 pub(crate) struct Supervisor {
     process: Child,
     leash: Option<ChildStdin>,
-    news: watch::Receiver<News>,
+    news: watch::Sender<News>,
     /// Where the holder finds the logs.
     logs: PathBuf,
 }
@@ -90,17 +92,18 @@ impl Supervisor {
             .spawn()
             .doing(format!("run {}", command.get_program().display()))?;
         let leash = process.stdin.take();
-        let (told, news) = watch::channel(News::default());
+        let news = watch::Sender::new(News::default());
         if let Some(output) = process.stdout.take() {
+            let (news, logs) = (news.clone(), logs.to_owned());
             // A thread, not a task: the supervisor outlives the runtime of the test that happened to start it.
-            std::thread::spawn(move || listen(output, &told));
+            std::thread::spawn(move || listen(output, &news, &logs));
         }
         Ok(Self { process, leash, news, logs: logs.to_owned() })
     }
 
     /// Waits for the process that `supervise` has become in namespaces of its own.
     pub async fn launched(&self) -> Result<u32> {
-        let mut news = self.news.clone();
+        let mut news = self.news.subscribe();
         let heard = news.wait_for(|news| news.launched.is_some() || news.death.is_some()).await;
         match heard.as_deref() {
             Ok(News { launched: Some(pid), .. }) => Ok(*pid),
@@ -117,7 +120,7 @@ impl Supervisor {
     /// Lets the components live on without a holder, and waits until it is so.
     pub async fn settle(&mut self) -> Result<()> {
         self.say(&serde_json::json!({ "settle": true }))?;
-        let mut news = self.news.clone();
+        let mut news = self.news.subscribe();
         let settled = async { news.wait_for(|news| news.settled).await.map(drop).or(Ok(())) };
         self.until("the supervisor's agreement", Duration::from_secs(10), settled).await
     }
@@ -143,9 +146,14 @@ impl Supervisor {
         }
     }
 
+    /// From now on nobody waits: a death is told on standard error.
+    pub fn tell_deaths(&self) {
+        self.news.send_modify(|news| news.aloud = true);
+    }
+
     /// Waits for the first death.
     pub async fn death(&self) -> Error {
-        let mut news = self.news.clone();
+        let mut news = self.news.subscribe();
         let heard = news.wait_for(|news| news.death.is_some()).await;
         self.obituary(heard.ok().and_then(|news| news.death.clone()).unwrap_or_default())
     }
@@ -158,6 +166,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
+        self.news.send_modify(|news| news.aloud = false);
         drop(self.leash.take());
         // It ends by itself; without this wait it would stay a zombie, and its components a moment longer than we say.
         let _ = self.process.wait();
@@ -171,19 +180,25 @@ pub(crate) fn obituary(logs: &Path, component: String, why: String) -> Error {
     Error::Died { component, why, log, tail }
 }
 
-fn listen(output: ChildStdout, told: &watch::Sender<News>) {
+fn listen(output: ChildStdout, told: &watch::Sender<News>, logs: &Path) {
     let events = BufReader::new(output).lines().map_while(std::result::Result::ok);
     for event in events.filter_map(|line| serde_json::from_str::<Event>(&line).ok()) {
-        if event.launched {
-            told.send_modify(|news| news.launched = Some(event.pid));
-        } else if event.settled {
-            told.send_modify(|news| news.settled = true);
-        } else if event.died.is_some() {
-            told.send_modify(|news| news.death = news.death.take().or(Some(event)));
-        }
+        told.send_modify(|news| match event {
+            Event { launched: true, pid, .. } => news.launched = Some(pid),
+            Event { settled: true, .. } => news.settled = true,
+            Event { died: Some(_), .. } => hear_death(news, event, logs),
+            _ => {}
+        });
     }
     let end = Event { died: Some("supervise".into()), why: "it ended".into(), ..Event::default() };
-    told.send_modify(|news| news.death = news.death.take().or(Some(end)));
+    told.send_modify(|news| hear_death(news, end, logs));
+}
+
+fn hear_death(news: &mut News, death: Event, logs: &Path) {
+    if news.aloud {
+        eprintln!("rig: {}", obituary(logs, death.died.clone().unwrap_or_default(), death.why.clone()));
+    }
+    news.death.get_or_insert(death);
 }
 
 /// The last lines of a log, or why there are none.

@@ -77,9 +77,40 @@ impl Rig {
 
     /// The node's first process, as the host counts.
     fn first_process(&self) -> u32 {
-        let memory = fs::read(self.node.folder().join("node/memory.json")).unwrap();
-        let memory: serde_json::Value = serde_json::from_slice(&memory).unwrap();
-        memory["process"].as_u64().unwrap().try_into().unwrap()
+        self.memory().unwrap()["process"].as_u64().unwrap().try_into().unwrap()
+    }
+
+    /// What the node remembers of its process and its place on this machine.
+    fn memory(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.node.folder().join("node/memory.json")).ok()?).ok()
+    }
+
+    /// What there is of the node on the host beside its folder: processes, link, routes, control groups.
+    fn traces(&self) -> BTreeSet<String> {
+        let folder = self.node.folder().to_str().unwrap();
+        let of_node = |process: &u32| {
+            // Every process of a node sees the folder mounted, and no other does.
+            fs::read_to_string(format!("/proc/{process}/mountinfo"))
+                .is_ok_and(|mounts| mounts.contains(folder))
+        };
+        let processes = processes().into_iter().filter(of_node).map(|process| format!("process {process}"));
+        let links = names("/sys/class/net").into_iter().filter(|link| {
+            fs::read_to_string(format!("/sys/class/net/{link}/ifalias"))
+                .is_ok_and(|alias| alias.contains(folder))
+        });
+        let mut traces: BTreeSet<_> = processes.chain(links.map(|link| format!("link {link}"))).collect();
+        if let Some(slot) = self.memory().map(|memory| memory["slot"].as_u64().unwrap()) {
+            let cgroups = names("/sys/fs/cgroup")
+                .into_iter()
+                .map(|h| format!("/sys/fs/cgroup/{h}/millrace-rig-{slot}"));
+            traces.extend(cgroups.filter(|group| Path::new(group).exists()));
+            let routes = Command::new("ip")
+                .args(["route", "show", "dev", &format!("millrace{slot}")])
+                .output()
+                .unwrap();
+            traces.extend(String::from_utf8_lossy(&routes.stdout).lines().map(ToOwned::to_owned));
+        }
+        traces
     }
 }
 
@@ -89,58 +120,23 @@ impl Drop for Rig {
     }
 }
 
-/// What a node could leave on the host.
-#[derive(Debug, PartialEq)]
-struct Traces {
-    mounts: String,
-    links: BTreeSet<String>,
-    routes: String,
-    packet_filter: String,
-    cgroups: BTreeSet<String>,
-    pid_namespaces: BTreeSet<String>,
-    kernel_settings: Vec<String>,
+/// What of the host no node may change.
+fn host() -> Vec<String> {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let settings = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"];
+    let mut host: Vec<_> = settings.map(|setting| read(&format!("/proc/sys/{setting}"))).into();
+    host.push(read("/proc/self/mounts"));
+    let packet_filter = Command::new("iptables-save").output().unwrap();
+    host.extend(text(&packet_filter).lines().filter(|line| line.starts_with('-')).map(ToOwned::to_owned));
+    host
 }
 
-fn traces() -> Traces {
-    let names = |folder: &str| -> BTreeSet<String> {
-        fs::read_dir(folder).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect()
-    };
-    let hierarchies =
-        names("/sys/fs/cgroup").into_iter().filter(|h| Path::new("/sys/fs/cgroup").join(h).is_dir());
-    let below = |h: String| {
-        names(&format!("/sys/fs/cgroup/{h}")).into_iter().map(move |group| format!("{h}/{group}"))
-    };
-    let print = |program: &str, words: &[&str]| {
-        let output = Command::new(program).args(words).output();
-        output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    Traces {
-        mounts: read("/proc/self/mounts"),
-        links: names("/sys/class/net"),
-        routes: print("ip", &["route", "show", "table", "all"]),
-        packet_filter: print("iptables-save", &[]).lines().filter(|l| l.starts_with('-')).collect(),
-        cgroups: hierarchies.flat_map(below).filter(|group| group.contains("millrace")).collect(),
-        pid_namespaces: processes()
-            .into_iter()
-            .filter(|process| !is_zombie(*process))
-            .filter_map(|process| fs::read_link(format!("/proc/{process}/ns/pid")).ok())
-            .map(|namespace| namespace.display().to_string())
-            .collect(),
-        kernel_settings: ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"]
-            .map(|setting| read(&format!("/proc/sys/{setting}")))
-            .into(),
-    }
+fn names(folder: &str) -> Vec<String> {
+    fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect()
 }
 
 fn processes() -> Vec<u32> {
-    fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Whether a process has ended, and only its parent has not asked how.
-fn is_zombie(process: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
+    names("/proc").iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// One test at a time.
@@ -280,14 +276,11 @@ fn forwarded(rig: &Rig, program: &Program) -> String {
 async fn down_leaves_nothing_on_the_host_after_twenty_pods() {
     let _turn = turn().await;
     let program = Program::get().await.unwrap();
-    let rig = Rig::new();
-    let before = traces();
-    rig.node
-        .add_image(
-            &Image::new("rig.local/probe:1").add(program.named("probe"), "/probe").entrypoint(["/probe"]),
-        )
-        .unwrap();
+    let (rig, before) = (Rig::new(), host());
     rig.up().await;
+    // The node takes an image while it runs, too.
+    let image = Image::new("rig.local/probe:1").add(program.named("probe"), "/probe").entrypoint(["/probe"]);
+    assert!(rig.node.add_image(&image).unwrap());
     rig.kubectl(&[
         "create",
         "deployment",
@@ -300,9 +293,13 @@ async fn down_leaves_nothing_on_the_host_after_twenty_pods() {
         ":8080",
     ]);
     rig.kubectl(&["rollout", "status", "deployment/many", "--timeout=120s"]);
-    assert_ne!(traces(), before);
+    let traces = rig.traces();
+    for kind in ["process", "link millrace", "10.88.", "/sys/fs/cgroup"] {
+        assert!(traces.iter().any(|trace| trace.starts_with(kind)), "{kind} is not among {traces:?}");
+    }
     assert!(rig.node.down(false).unwrap());
-    assert_eq!(traces(), before);
+    assert_eq!(rig.traces(), BTreeSet::new());
+    assert_eq!(host(), before);
     assert!(!rig.node.down(true).unwrap(), "it was down already");
     let left: Vec<_> = fs::read_dir(rig.node.folder()).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["lock"]);
@@ -373,8 +370,7 @@ async fn what_was_killed_is_named_and_up_starts_the_node_again_with_its_state() 
 #[tokio::test]
 async fn a_component_that_dies_during_the_start_is_named_at_once_and_nothing_is_left() {
     let _turn = turn().await;
-    let before = traces();
-    let rig = Rig::new();
+    let (rig, before) = (Rig::new(), host());
     fs::create_dir_all(rig.node.folder().join("node")).unwrap();
     fs::write(rig.node.folder().join("node/etcd"), "not a folder").unwrap();
     let began = Instant::now();
@@ -382,25 +378,27 @@ async fn a_component_that_dies_during_the_start_is_named_at_once_and_nothing_is_
     assert!(error.starts_with("etcd died (exit code"), "{error}");
     assert!(error.contains("not a directory"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(traces(), before);
+    assert_eq!(rig.traces(), BTreeSet::new());
+    assert_eq!(host(), before);
 }
 
 #[tokio::test]
 async fn an_interrupted_up_leaves_nothing_half_started() {
     let _turn = turn().await;
     Program::get().await.unwrap();
-    let before = traces();
     for signal in ["-INT", "-TERM", "-KILL"] {
         let rig = Rig::new();
         let mut up = start_until_the_api_server_runs(&rig);
         kill(signal, up.id());
         assert!(!up.wait().unwrap().success());
-        eventually("the node is gone", || traces().pid_namespaces == before.pid_namespaces);
         if signal == "-KILL" {
-            // Nobody was left to remove the control groups: the next command is.
+            // The node ends all the same. Nobody was left to remove its control groups: the next command does.
+            eventually("no process is left", || {
+                !rig.traces().iter().any(|trace| trace.starts_with("process"))
+            });
             rig.node.down(false).unwrap();
         }
-        assert_eq!(traces(), before, "{signal}");
+        assert_eq!(rig.traces(), BTreeSet::new(), "{signal}");
         assert!(matches!(rig.up().await, Up::Started { .. }), "{signal}");
     }
 }

@@ -5,7 +5,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -62,20 +62,36 @@ async fn a_component_that_dies_ends_the_start_at_once_with_its_name_and_the_end_
 
 #[test]
 fn a_plane_ends_and_leaves_no_folder_when_its_holder_is_killed() {
-    let mut holder =
-        Command::new(env!("CARGO_BIN_EXE_rig")).arg("plane").stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let kubeconfig = PathBuf::from(line.trim().strip_prefix("export KUBECONFIG=").unwrap());
-    let folder = kubeconfig.parent().unwrap();
-    assert_eq!(
-        processes_that_name(folder),
-        ["etcd", "kube-apiserver", "kube-controller-manager", "supervise"]
-    );
+    let (mut holder, folder) = plane_of_another_process();
+    let names: Vec<_> = processes_that_name(&folder).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["etcd", "kube-apiserver", "kube-controller-manager", "supervise"]);
     holder.kill().unwrap();
     holder.wait().unwrap();
     eventually("the folder goes", || !folder.exists());
-    assert_eq!(processes_that_name(folder), [""; 0]);
+    assert_eq!(processes_that_name(&folder), []);
+}
+
+#[test]
+fn a_component_that_dies_later_is_named_at_once_with_the_end_of_its_log() {
+    let (holder, folder) = plane_of_another_process();
+    let (_, etcd) = processes_that_name(&folder).into_iter().find(|(name, _)| name == "etcd").unwrap();
+    assert!(Command::new("kill").args(["-KILL", &etcd.to_string()]).status().unwrap().success());
+    let output = holder.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(said.starts_with("rig: etcd died (killed by signal killed); the last lines of"), "{said}");
+    assert!(said.contains(folder.join("etcd.log").to_str().unwrap()), "{said}");
+    assert!(!folder.exists());
+}
+
+/// A control plane that `rig plane` holds, and its folder.
+fn plane_of_another_process() -> (Child, PathBuf) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
+    let mut holder = command.arg("plane").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let kubeconfig = PathBuf::from(line.trim().strip_prefix("export KUBECONFIG=").unwrap());
+    (holder, kubeconfig.parent().unwrap().to_owned())
 }
 
 #[tokio::test]
@@ -102,17 +118,19 @@ fn monitoring(nats: &Nats, path: &str) -> serde_json::Value {
     serde_json::from_str(body).unwrap()
 }
 
-/// The names of the processes with this folder on their command line, sorted.
-fn processes_that_name(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir("/proc")
+/// The processes with this folder on their command line, by name.
+fn processes_that_name(folder: &Path) -> Vec<(String, u32)> {
+    let name = |line: String| Some(Path::new(line.split('\0').next()?).file_name()?.to_str()?.to_owned());
+    let mut processes: Vec<(String, u32)> = std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
-        .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
-        .filter(|line| line.contains(folder.to_str().unwrap()))
-        .filter_map(|line| Some(Path::new(line.split('\0').next()?).file_name()?.to_str()?.to_owned()))
+        .filter_map(|entry| Some((entry.path(), entry.file_name().to_str()?.parse().ok()?)))
+        .filter_map(|(process, id)| Some((std::fs::read_to_string(process.join("cmdline")).ok()?, id)))
+        .filter(|(line, _)| line.contains(folder.to_str().unwrap()))
+        .filter_map(|(line, id)| Some((name(line)?, id)))
         .collect();
-    names.sort();
-    names
+    processes.sort();
+    processes
 }
 
 /// Waits for a condition that nothing announces.

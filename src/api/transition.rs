@@ -6,10 +6,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    cartridge::phase::CartridgePhase, cluster::phase::ClusterPhase, condition::seconds,
-    flow::phase::FlowPhase,
-};
+use super::condition::seconds;
 
 /// How many moves an object remembers.
 pub const REMEMBERED: usize = 8;
@@ -90,41 +87,6 @@ impl fmt::Display for Event {
     }
 }
 
-impl From<FlowPhase> for Event {
-    fn from(phase: FlowPhase) -> Self {
-        match phase {
-            FlowPhase::Stopping => Self::FlowStopping,
-            FlowPhase::Inactive => Self::FlowStopped,
-            FlowPhase::Failed => Self::FlowFailed,
-            FlowPhase::Active => Self::FlowActive,
-            FlowPhase::Started => Self::FlowStarted,
-            FlowPhase::Starting => Self::FlowStarting,
-        }
-    }
-}
-
-impl From<CartridgePhase> for Event {
-    fn from(phase: CartridgePhase) -> Self {
-        match phase {
-            CartridgePhase::Active => Self::CartridgeDeployed,
-            CartridgePhase::Failed => Self::CartridgeFailed,
-        }
-    }
-}
-
-impl From<ClusterPhase> for Event {
-    fn from(phase: ClusterPhase) -> Self {
-        match phase {
-            ClusterPhase::Terminating => Self::ClusterTerminating,
-            ClusterPhase::Failed => Self::ClusterFailed,
-            ClusterPhase::Inactive => Self::ClusterDeactivated,
-            ClusterPhase::Created => Self::ClusterCreated,
-            ClusterPhase::Active => Self::ClusterActivated,
-            ClusterPhase::Starting => Self::ClusterStarting,
-        }
-    }
-}
-
 impl Transitions {
     /// Counts a move, and forgets the oldest where there are more than [`REMEMBERED`].
     pub fn record(&mut self, event: Event, now: Timestamp) {
@@ -149,6 +111,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::flow::phase::FlowPhase;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::new(second, 999_999_999).unwrap()

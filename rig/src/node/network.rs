@@ -74,16 +74,20 @@ struct Route {
 /// Makes the link to the network namespace of the process, in the first slot that is free, or in the one that the
 /// state belongs to. `mark` tells whose link it is.
 pub(crate) fn connect(process: u32, kept: Option<Slot>, mark: &str) -> Result<Slot> {
-    let routes = routes()?;
     for slot in kept.map_or_else(|| (0..SLOTS).map(Slot).collect(), |slot| vec![slot]) {
         if owner(slot).as_deref() == Some(mark) {
             disconnect(slot, mark)?;
         }
         let ranges = [slot.wire(), slot.pods(), slot.services()];
+        let routes = routes()?;
         let taken = ranges.iter().any(|range| routes.iter().any(|route| overlap(range, &route.dst)));
-        if !taken && make_link(slot, process, mark).is_ok() {
-            wire(slot, process)?;
-            return Ok(slot);
+        if !taken && owner(slot).is_none() {
+            match make_link(slot, process, mark) {
+                Ok(()) => return wire(slot, process).map(|()| slot),
+                // Another node was faster.
+                Err(_) if owner(slot).is_some_and(|owner| owner != mark) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Err(match kept {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::condition::{Reason, Refusal, Summary};
+use crate::api::transition::Event;
 
 /// Whether a Cartridge can be used: Active or Failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,16 @@ pub enum CartridgePhase {
 impl fmt::Display for CartridgePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What is announced when it is reached.
+impl From<CartridgePhase> for Event {
+    fn from(phase: CartridgePhase) -> Self {
+        match phase {
+            CartridgePhase::Active => Self::CartridgeDeployed,
+            CartridgePhase::Failed => Self::CartridgeFailed,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::condition::{Reason, Refusal, Summary};
+use crate::api::transition::Event;
 
 /// Where a Cluster is in its life: Created, Starting, Active on the way up; Inactive without enough members; Failed when a
 /// person must act; Terminating on its way out.
@@ -29,6 +30,20 @@ pub enum ClusterPhase {
 impl fmt::Display for ClusterPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What is announced when it is reached.
+impl From<ClusterPhase> for Event {
+    fn from(phase: ClusterPhase) -> Self {
+        match phase {
+            ClusterPhase::Terminating => Self::ClusterTerminating,
+            ClusterPhase::Failed => Self::ClusterFailed,
+            ClusterPhase::Inactive => Self::ClusterDeactivated,
+            ClusterPhase::Created => Self::ClusterCreated,
+            ClusterPhase::Active => Self::ClusterActivated,
+            ClusterPhase::Starting => Self::ClusterStarting,
+        }
     }
 }
 

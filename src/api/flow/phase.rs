@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::condition::{Reason, Refusal, Summary};
+use crate::api::transition::Event;
 
 /// Where a Flow is in its life: Starting, Started, Active on the way up; Stopping, Inactive on the way down; Failed when
 /// a person must act.
@@ -29,6 +30,20 @@ pub enum FlowPhase {
 impl fmt::Display for FlowPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What is announced when it is reached.
+impl From<FlowPhase> for Event {
+    fn from(phase: FlowPhase) -> Self {
+        match phase {
+            FlowPhase::Stopping => Self::FlowStopping,
+            FlowPhase::Inactive => Self::FlowStopped,
+            FlowPhase::Failed => Self::FlowFailed,
+            FlowPhase::Active => Self::FlowActive,
+            FlowPhase::Started => Self::FlowStarted,
+            FlowPhase::Starting => Self::FlowStarting,
+        }
     }
 }
 
