@@ -13,6 +13,7 @@ use millrace::api::cluster::Cluster;
 use millrace::api::flow::Flow;
 use millrace::api::instance::Instance;
 use millrace::api::{cartridge::Cartridge, definition};
+use rig::Plane;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -200,6 +201,54 @@ async fn every_example_applies_and_applying_it_again_changes_nothing() {
         first.metadata.resource_version.clone_from(&second.metadata.resource_version);
         if !settled || first != second {
             misses.push(format!("{} {name}: applied again, it changed", path.display()));
+        }
+    }
+    report(&misses);
+}
+
+/// Runs kubectl, and gives what it says and whether it ends well.
+async fn kubectl(arguments: &[&str]) -> (bool, String) {
+    let mut kubectl = Plane::shared().await.unwrap().kubectl();
+    let output = kubectl.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn kubectl_sees_no_difference_after_it_applied_the_examples() {
+    client().await;
+    let mut misses = vec![];
+    for side in ["--server-side=false", "--server-side=true"] {
+        let namespace = namespace().await;
+        let examples = ["--namespace", &namespace, side, "--recursive", "--filename", "examples"];
+        let (applied, said) = kubectl(&[&["apply"], &examples[..]].concat()).await;
+        assert!(applied, "kubectl apply {side}: {said}");
+        let (same, said) = kubectl(&[&["diff"], &examples[..]].concat()).await;
+        if !same || !said.is_empty() {
+            misses.push(format!("{side}: {said}"));
+        }
+    }
+    report(&misses);
+}
+
+/// The objects in the documentation of the four kinds.
+fn documented() -> Vec<Value> {
+    let page = include_str!("../docs/resources.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    blocks.map(|block| serde_saphyr::from_str(block).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_objects_in_the_documentation_are_accepted() {
+    let client = client().await;
+    let namespace = namespace().await;
+    let objects = documented();
+    let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["Flow", "Cartridge", "Cluster", "Instance"]);
+    let mut misses = vec![];
+    for object in &objects {
+        if let Err(error) = create(&client, &namespace, object, STRICT_DRY_RUN).await {
+            misses.push(format!("{}: {:?}", object["kind"], causes(&error)));
         }
     }
     report(&misses);
