@@ -136,6 +136,15 @@ fn no_status_needs_a_field() {
 }
 
 #[test]
+fn no_rule_judges_a_status() {
+    let rules = complaints(|path, schema| {
+        let in_status = path.split('.').nth(1) == Some("status");
+        (in_status && schema.get("x-kubernetes-validations").is_some()).then(|| "a rule".into())
+    });
+    assert_eq!(rules, Vec::<String>::new());
+}
+
+#[test]
 fn what_users_write_freely_is_kept_as_it_is() {
     let mut kept = vec![];
     complaints(|path, schema| {

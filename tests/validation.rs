@@ -13,12 +13,20 @@ use millrace::api::cluster::Cluster;
 use millrace::api::flow::Flow;
 use millrace::api::instance::Instance;
 use millrace::api::{cartridge::Cartridge, definition};
+use rig::Plane;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use bad::Row;
 
 #[path = "validation/bad.rs"]
 mod bad;
 #[path = "validation/good.rs"]
 mod good;
+#[path = "validation/legal.rs"]
+mod legal;
+#[path = "validation/reasons.rs"]
+mod reasons;
 
 fn object(value: &Value) -> DynamicObject {
     serde_json::from_value(value.clone()).unwrap()
@@ -41,46 +49,88 @@ fn report(misses: &[String]) {
     assert!(misses.is_empty(), "{} missed:\n\n{}\n", misses.len(), misses.join("\n\n"));
 }
 
+/// What the server says of every row of the table of bad objects; asked once.
+async fn answers() -> &'static [(Row, Answer)] {
+    static ANSWERS: OnceCell<Vec<(Row, Answer)>> = OnceCell::const_new();
+    let ask_all = async || {
+        let (client, namespace) = (client().await, namespace().await);
+        let mut answers = vec![];
+        for (number, row) in bad::rows().into_iter().enumerate() {
+            let answer = ask(&client, &namespace, number, &row).await;
+            answers.push((row, answer));
+        }
+        answers
+    };
+    ANSWERS.get_or_init(ask_all).await
+}
+
+/// What the server makes of the good and of the bad object of a row.
+struct Answer {
+    base: kube::Result<DynamicObject>,
+    bad: kube::Result<DynamicObject>,
+}
+
+async fn ask(client: &Client, namespace: &str, number: usize, row: &Row) -> Answer {
+    if !row.of_change {
+        let base = create(client, namespace, &row.base, STRICT_DRY_RUN).await;
+        return Answer { base, bad: create(client, namespace, &row.bad, STRICT_DRY_RUN).await };
+    }
+    let mut base = row.base.clone();
+    base["metadata"]["name"] = json!(format!("changed-{number}"));
+    let created = create(client, namespace, &base, STRICT).await.unwrap();
+    let mut changed = created.clone();
+    changed.data["spec"] = row.bad["spec"].clone();
+    let dry = PostParams { dry_run: true, field_manager: None };
+    let bad = api_of(client, namespace, &base).replace(&created.name_any(), &dry, &changed).await;
+    Answer { base: Ok(created), bad }
+}
+
 #[tokio::test]
 async fn every_bad_object_is_refused_for_its_own_reason() {
-    let client = client().await;
-    let namespace = namespace().await;
     let mut misses = vec![];
-    for row in bad::rows() {
-        if let Err(error) = create(&client, &namespace, &row.base, STRICT_DRY_RUN).await {
-            misses.push(format!("{}\n  the good object is refused: {:?}", row.name, causes(&error)));
-            continue;
-        }
-        match create(&client, &namespace, &row.bad, STRICT_DRY_RUN).await {
-            Ok(_) => misses.push(format!("{}\n  accepted", row.name)),
-            Err(error) => {
-                let causes = causes(&error);
-                if causes.len() != 1 || !causes[0].contains(row.says) {
-                    misses.push(format!("{}\n  wanted: {}\n  got: {causes:#?}", row.name, row.says));
-                }
-            }
-        }
+    for (row, answer) in answers().await {
+        let complaint = match answer {
+            Answer { base: Err(error), .. } => format!("the good object is refused: {:#?}", causes(error)),
+            Answer { bad: Ok(_), .. } => "accepted".to_owned(),
+            Answer { bad: Err(error), .. } => match causes(error).as_slice() {
+                [only] if only.contains(row.says) => continue,
+                causes => format!("wanted: {}\n  got: {causes:#?}", row.says),
+            },
+        };
+        misses.push(format!("{} {}\n  {complaint}", row.base["kind"], row.name));
     }
     report(&misses);
 }
 
-#[test]
-fn every_rule_has_a_bad_object() {
-    let rows = bad::rows();
-    let mut missing = vec![];
-    for crd in definition::all() {
-        let (kind, crd) = (crd.spec.names.kind.clone(), serde_json::to_value(crd).unwrap());
-        let mut messages = vec![];
-        good::messages(&crd, &mut messages);
-        for message in messages {
-            // What depends on the old object has tests of its own.
-            let of_change = message.contains("must stay as it is");
-            if !of_change && !rows.iter().any(|row| message.contains(row.says)) {
-                missing.push(format!("{kind}: {message}"));
-            }
+#[tokio::test]
+async fn every_reason_to_refuse_has_a_bad_object_at_every_place() {
+    let mut without = reasons::all();
+    assert!(without.len() > 200, "the reasons are found: {}", without.len());
+    for (row, answer) in answers().await {
+        let Err(kube::Error::Api(status)) = &answer.bad else { continue };
+        for cause in status.details.iter().flat_map(|details| &details.causes) {
+            let place = reasons::place(&cause.field);
+            without.retain(|reason| {
+                row.base["kind"] != *reason.kind
+                    || place != reason.place
+                    || !cause.message.contains(&reason.says)
+            });
         }
     }
-    report(&missing);
+    report(&without.iter().map(ToString::to_string).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_unusual_but_legal_is_accepted() {
+    let client = client().await;
+    let namespace = namespace().await;
+    let mut misses = vec![];
+    for (name, object) in legal::all() {
+        if let Err(error) = create(&client, &namespace, &object, STRICT_DRY_RUN).await {
+            misses.push(format!("{name}\n  {:#?}", causes(&error)));
+        }
+    }
+    report(&misses);
 }
 
 #[tokio::test]
@@ -156,6 +206,54 @@ async fn every_example_applies_and_applying_it_again_changes_nothing() {
     report(&misses);
 }
 
+/// Runs kubectl, and gives what it says and whether it ends well.
+async fn kubectl(arguments: &[&str]) -> (bool, String) {
+    let mut kubectl = Plane::shared().await.unwrap().kubectl();
+    let output = kubectl.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn kubectl_sees_no_difference_after_it_applied_the_examples() {
+    client().await;
+    let mut misses = vec![];
+    for side in ["--server-side=false", "--server-side=true"] {
+        let namespace = namespace().await;
+        let examples = ["--namespace", &namespace, side, "--recursive", "--filename", "examples"];
+        let (applied, said) = kubectl(&[&["apply"], &examples[..]].concat()).await;
+        assert!(applied, "kubectl apply {side}: {said}");
+        let (same, said) = kubectl(&[&["diff"], &examples[..]].concat()).await;
+        if !same || !said.is_empty() {
+            misses.push(format!("{side}: {said}"));
+        }
+    }
+    report(&misses);
+}
+
+/// The objects in the documentation of the four kinds.
+fn documented() -> Vec<Value> {
+    let page = include_str!("../docs/resources.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    blocks.map(|block| serde_saphyr::from_str(block).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_objects_in_the_documentation_are_accepted() {
+    let client = client().await;
+    let namespace = namespace().await;
+    let objects = documented();
+    let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["Flow", "Cartridge", "Cluster", "Instance"]);
+    let mut misses = vec![];
+    for object in &objects {
+        if let Err(error) = create(&client, &namespace, object, STRICT_DRY_RUN).await {
+            misses.push(format!("{}: {:?}", object["kind"], causes(&error)));
+        }
+    }
+    report(&misses);
+}
+
 #[tokio::test]
 async fn what_a_user_wrote_comes_back_as_it_was() {
     let client = client().await;
@@ -182,39 +280,6 @@ async fn what_a_user_wrote_comes_back_as_it_was() {
             }
             if seen["status"] != json!({ "observedGeneration": -1 }) {
                 misses.push(format!("{who} has another status of {}: {}", written["kind"], seen["status"]));
-            }
-        }
-    }
-    report(&misses);
-}
-
-#[tokio::test]
-async fn what_is_immutable_must_be_recreated() {
-    let client = client().await;
-    let namespace = namespace().await;
-    let mut misses = vec![];
-    let mut alone = good::instance();
-    alone["metadata"]["name"] = json!("alone");
-    alone["spec"].as_object_mut().unwrap().retain(|field, _| field != "cluster" && field != "partition");
-    let cases = [
-        (good::cluster(), json!({ "cartridge": { "name": "other" } })),
-        (good::cluster(), json!({ "cartridge": { "namespace": null } })),
-        (good::instance(), json!({ "cartridge": { "name": "other" } })),
-        (good::instance(), json!({ "cluster": "other" })),
-        (good::instance(), json!({ "cluster": null, "partition": null })),
-        (alone, json!({ "cluster": "tomcat" })),
-    ];
-    for (object, spec) in cases {
-        let (api, name) =
-            (api_of(&client, &namespace, &object), object["metadata"]["name"].as_str().unwrap());
-        api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(&object)).await.unwrap();
-        match api.patch(name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await {
-            Ok(_) => misses.push(format!("{} {spec}: accepted", object["kind"])),
-            Err(error) => {
-                let told = causes(&error);
-                if told.len() != 1 || !told[0].contains("must be recreated") {
-                    misses.push(format!("{} {spec}: {told:#?}", object["kind"]));
-                }
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::container::{EnvVar, Probe, Resources};
-use super::name::CartridgeName;
+use super::name::{CartridgeName, NamespaceName};
 use super::schema;
 use super::transition::Transitions;
 use exchange::{Export, Import};
@@ -67,6 +67,7 @@ pub mod phase;
 #[x_kube(validation = of_applications("podTemplate"))]
 #[x_kube(validation = of_applications("imports"))]
 #[x_kube(validation = of_applications("lifecycle"))]
+#[x_kube(validation = exchange::no_collision_with_env())]
 #[x_kube(validation = schema::rule(
     "has(self.image) || !has(self.exports) || self.exports.all(e, has(e.value))",
     "`exports` must each have a fixed `value`, or `image` must be given: without an image there is no member with an \
@@ -96,17 +97,22 @@ pub struct CartridgeSpec {
     /// exec hooks work, and the application can be stopped without its pod. Absent: the image's own program
     /// runs, and imports are files only. Example: `[catalina.sh, run]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 64), inner(length(max = 1024)))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    #[x_kube(validation = schema::command())]
     pub command: Vec<String>,
     /// The arguments of the program. Absent: those of the image, or none where `command` is given. Example:
     /// `[--verbose]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 1024)))]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
     pub args: Vec<String>,
     /// Environment variables of the application. Absent: only those that Millrace sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = (
+        "self.all(e, !e.name.startsWith('VALUE_'))",
+        "`env` must not hold a name that begins with `VALUE_`: the environment variables of `values` begin so",
+    ))]
     pub env: Vec<EnvVar>,
     /// The ports of the application. A member is active only while each TCP port accepts connections, and the
     /// load balancer serves them all. Absent: none.
@@ -153,7 +159,7 @@ pub struct CartridgeSpec {
     /// The namespaces that may subscribe beside the cartridge's own; `*` alone means all. Absent: none.
     /// Example: `[shop, crm]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(max = 63)))]
+    #[schemars(length(max = 256), inner(length(max = NamespaceName::MAX)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = (
         "self.all(n, n == '*' || n.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))",
@@ -206,8 +212,10 @@ pub enum Protocol {
 }
 
 /// How to see that an application is well.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_success("startup"))]
+#[x_kube(validation = one_success("liveness"))]
 pub struct Probes {
     /// Passes once the application is up; the other probes wait for it. Absent: it is up when its process
     /// runs.
@@ -219,6 +227,17 @@ pub struct Probes {
     /// Takes the member out of the load balancer while it fails. Absent: only the ports are checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Probe>,
+}
+
+/// What Kubernetes asks of these probes, for it is what runs them where the application is not started by Millrace. Silent
+/// where the number is wrong by itself.
+fn one_success(probe: &str) -> Rule {
+    let number = format!("self.{probe}.successThreshold");
+    schema::rule(
+        format!("!has(self.{probe}) || !has({number}) || {number} < 2 || {number} > 1000"),
+        format!("`successThreshold` must be 1 or left out in `{probe}`: only `readiness` can wait for more"),
+    )
+    .field_path(format!(".{probe}.successThreshold"))
 }
 
 /// What a Cartridge is.
@@ -244,7 +263,8 @@ pub struct CartridgeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub users: Option<i32>,
-    /// The first of those users by namespace and name, at most 20.
+    /// The first of those users by namespace and name, at most 20. Whoever may read the cartridge sees here
+    /// the namespaces and names of those who use it, also those that they could not list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub used_by: Vec<User>,

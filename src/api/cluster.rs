@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::name::ClusterName;
+use super::name::{CartridgeName, ClusterName, NamespaceName};
 use super::schema;
 use super::transition::Transitions;
 use phase::ClusterPhase;
@@ -120,13 +120,13 @@ const fn one() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct CartridgeRef {
     /// Name of the Cartridge, for example `tomcat`.
-    #[schemars(length(max = 52))]
+    #[schemars(length(max = CartridgeName::MAX))]
     #[x_kube(validation = schema::dns_label("name", "tomcat"))]
     pub name: String,
     /// Namespace of the Cartridge, which must allow this one in `allowedNamespaces`. Absent: this namespace.
     /// Example: `catalogue`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = NamespaceName::MAX))]
     #[x_kube(validation = schema::dns_label("namespace", "catalogue"))]
     pub namespace: Option<String>,
 }
@@ -196,10 +196,11 @@ pub enum SessionAffinity {
 #[serde(rename_all = "camelCase")]
 pub struct Choice {
     /// Name of the import in the cartridge, for example `mysql`.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = ClusterName::MAX))]
+    #[x_kube(validation = schema::variable("name", "mysql"))]
     pub name: String,
     /// Name of the cluster that satisfies it, in this namespace. Example: `orders-db`.
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = ClusterName::MAX))]
     #[x_kube(validation = schema::dns_label("cluster", "orders-db"))]
     pub cluster: String,
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
+use kube::core::Rule;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,10 @@ pub struct EnvVar {
         "self.matches('^[A-Za-z_][A-Za-z0-9_.-]*$')",
         "`name` of an environment variable must begin with a letter or `_` and hold only letters, digits, `_`, `-` \
          and `.`, such as `LOG_LEVEL`",
+    ))]
+    #[x_kube(validation = (
+        "!self.startsWith('MILLRACE_')",
+        "`name` of an environment variable must not begin with `MILLRACE_`: Millrace sets those itself",
     ))]
     pub name: String,
     /// The value itself. Absent: that of `valueFrom`, or nothing: the variable is there and empty. Example:
@@ -70,18 +75,23 @@ pub struct KeyRef {
     /// The key in it, for example `password`.
     #[schemars(length(max = 253))]
     #[x_kube(validation = (
-        "self.matches('^[A-Za-z0-9_.-]+$')",
-        "`key` must hold only letters, digits, `_`, `-` and `.`, such as `password`",
+        "self.matches('^[A-Za-z0-9_.-]+$') && self != '.' && !self.startsWith('..')",
+        "`key` must hold only letters, digits, `_`, `-` and `.`, such as `password`, and not begin with `..`",
     ))]
     pub key: String,
 }
 
 /// A field of the pod.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldRef {
-    /// Path of the field, for example `status.podIP` or `metadata.name`.
-    #[schemars(length(min = 1, max = 253))]
+    /// Path of the field, for example `status.podIP`, `metadata.name` or `metadata.labels['tier']`.
+    #[schemars(length(max = 200))]
+    #[x_kube(validation = (
+        "self.matches(\"^(metadata[.](name|namespace|uid)|metadata[.](labels|annotations)[[]'[^']+'[]]|\
+         spec[.](nodeName|serviceAccountName)|status[.](hostIPs?|podIPs?))$\")",
+        "`fieldPath` must be a field that Kubernetes gives to containers, such as `status.podIP` or `metadata.name`",
+    ))]
     pub field_path: String,
 }
 
@@ -96,18 +106,39 @@ pub struct LocalRef {
 }
 
 /// What the container may use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+// Silent where an amount is wrong by itself.
+#[x_kube(validation = schema::rule(
+    "!has(self.requests) || !has(self.limits) || self.requests.all(r, !(r in self.limits) || \
+     !isQuantity(string(self.requests[r])) || !isQuantity(string(self.limits[r])) || \
+     quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
+    "`requests` must not be more than `limits`",
+).field_path(".requests"))]
 pub struct Resources {
     /// What the container is sure to get, by resource. Absent: as much as `limits`, or nothing.
     /// Example: `{cpu: 100m, memory: 64Mi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = resource_names("requests"))]
     pub requests: BTreeMap<String, Quantity>,
     /// What the container can never exceed, by resource. Absent: no limit. Example: `{memory: 128Mi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = resource_names("limits"))]
     pub limits: BTreeMap<String, Quantity>,
+}
+
+/// What a container may ask for, so that a misspelt name is not found out by the pod.
+fn resource_names(field: &str) -> Rule {
+    schema::rule(
+        "self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'] || r.startsWith('hugepages-') || \
+         r.matches('^[a-z0-9.-]+/[A-Za-z0-9_.-]+$'))",
+        format!(
+            "`{field}` must hold `cpu`, `memory`, `ephemeral-storage`, `hugepages-…` or a device such as \
+             `example.com/gpu`"
+        ),
+    )
 }
 
 /// An amount of a resource, kept as the user wrote it: `100m`, `64Mi`, `2`.
@@ -129,8 +160,8 @@ impl JsonSchema for Quantity {
             "x-kubernetes-int-or-string": true,
             "maxLength": 32,
             "x-kubernetes-validations": [schema::rule(
-                "type(self) == int || (type(self) == string && isQuantity(self))",
-                "a resource must be a quantity such as `100m`, `0.5`, `64Mi` or `2`",
+                "type(self) == int ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
+                "a resource must be a quantity of zero or more, such as `100m`, `0.5`, `64Mi` or `2`",
             )],
         })
     }
@@ -199,10 +230,11 @@ pub struct TcpSocket {
 }
 
 /// A command in the container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exec {
     /// The program and its arguments. No shell is added. Example: `[sh, -c, "apachectl graceful"]`.
-    #[schemars(length(min = 1, max = 64), inner(length(max = 1024)))]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    #[x_kube(validation = schema::command())]
     pub command: Vec<String>,
 }

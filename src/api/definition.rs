@@ -31,6 +31,10 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             continue;
         };
         tidy(root);
+        // What the operator has seen is so: a rule, which came with a type of the specs, could only keep it from saying so.
+        if let Some(status) = root.properties.as_mut().and_then(|all| all.get_mut("status")) {
+            without_rules(status);
+        }
         // Without a status, tools that wait for objects would read a new one as ready.
         set_default(root, &["status"], json!({ "observedGeneration": -1 }));
         if crd.spec.names.kind == "Cluster" {
@@ -54,17 +58,32 @@ fn tidy(schema: &mut JSONSchemaProps) {
     schema.default = None;
     schema.nullable = None;
     schema.format.take_if(|format| !matches!(format.as_str(), "int32" | "int64" | "date-time"));
-    for property in schema.properties.iter_mut().flat_map(std::collections::BTreeMap::values_mut) {
-        tidy(property);
+    for part in parts(schema) {
+        tidy(part);
     }
-    match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => tidy(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(tidy),
-        None => {}
+}
+
+/// Takes the rules out.
+fn without_rules(schema: &mut JSONSchemaProps) {
+    schema.x_kubernetes_validations = None;
+    for part in parts(schema) {
+        without_rules(part);
     }
-    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        tidy(values);
-    }
+}
+
+/// The schemas of the properties, the items and the values of a schema.
+fn parts(schema: &mut JSONSchemaProps) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    let properties = schema.properties.iter_mut().flat_map(std::collections::BTreeMap::values_mut);
+    let items: &mut [JSONSchemaProps] = match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => std::slice::from_mut(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items,
+        None => &mut [],
+    };
+    let values = match &mut schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(values)) => Some(&mut **values),
+        _ => None,
+    };
+    properties.chain(items).chain(values)
 }
 
 /// Sets the default of the property at a path.

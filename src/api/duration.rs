@@ -25,7 +25,7 @@ pub struct Duration(pub String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Invalid {
     /// It has another form.
-    #[error("a duration must be numbers with units h, m, s or ms, such as 30s, 1m30s or 500ms")]
+    #[error("a duration must be whole numbers with units h, m, s or ms, such as 30s, 1m30s or 500ms")]
     Form,
     /// It is zero or longer than a day.
     #[error("a duration must be more than zero and at most 24h")]

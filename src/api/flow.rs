@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::name::FlowName;
+use super::name::{FlowName, NodeId};
 use super::schema;
 use super::transition::Transitions;
 use node::Node;
@@ -110,10 +110,10 @@ pub struct Graph {
 ))]
 pub struct Edge {
     /// The `id` of the node that gives the messages, for example `fetch`.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = NodeId::MAX))]
     pub source: String,
     /// The `id` of the node that gets them, for example `store`.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(max = NodeId::MAX))]
     pub target: String,
     /// Which messages go this way: a filter on the message, kept as it is. Absent: all. Example:
     /// `{range: {"body.total": {gt: 100}}}`.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::cartridge::exchange::Exported;
 use super::cluster::CartridgeRef;
-use super::name::InstanceName;
+use super::name::{ClusterName, InstanceName};
 use super::schema;
 use super::transition::Transitions;
 use phase::InstancePhase;
@@ -72,7 +72,7 @@ pub struct InstanceSpec {
     /// Name of the cluster, in this namespace, that the instance is a member of. It cannot be changed. The
     /// operator sets it for the members that it makes. Absent: the instance is of no cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = ClusterName::MAX))]
     #[x_kube(validation = schema::dns_label("cluster", "tomcat"))]
     pub cluster: Option<String>,
     /// Name of the partition of the cluster that the member runs in. Absent: the cluster has none.
@@ -163,11 +163,11 @@ pub struct InstanceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Imported {
     /// Name of the import in the cartridge.
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = ClusterName::MAX))]
     pub name: String,
     /// Name of the cluster that satisfies it. Absent: none does yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = ClusterName::MAX))]
     pub cluster: Option<String>,
     /// How many members export what is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

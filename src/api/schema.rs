@@ -59,11 +59,26 @@ pub(crate) fn variables(field: &str, example: &str) -> Rule {
     )
 }
 
-/// A container image: anything that a registry may accept, but no space.
+/// A container image, in the grammar that every container runtime has: a reference that breaks it would be refused only
+/// when a pod is there.
 pub(crate) fn image() -> Rule {
+    const HOST: &str = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
+    const PART: &str = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*";
+    const TAG: &str = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
+    const DIGEST: &str = "[A-Za-z][A-Za-z0-9]*([-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
+    let registry = format!("({HOST}([.]{HOST})*|[[][0-9a-fA-F:]+[]])(:[0-9]+)?/");
     rule(
-        r"self.matches('^\\S+$')",
-        "`image` must be an image reference without spaces, such as `registry.example/orders:1.4`",
+        format!("self.matches('^({registry})?{PART}(/{PART})*(:{TAG})?(@{DIGEST})?$')"),
+        "`image` must be an image reference, without `https://` and in lower case, such as \
+         `registry.example/orders:1.4`",
+    )
+}
+
+/// The first word of a command is a program.
+pub(crate) fn command() -> Rule {
+    rule(
+        "self.size() == 0 || self[0].trim() != ''",
+        "`command` must begin with a program, such as `[catalina.sh, run]`",
     )
 }
 

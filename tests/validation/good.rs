@@ -2,18 +2,19 @@
 
 use serde_json::{Value, json};
 
-/// The messages of all rules below a value.
-pub fn messages(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| messages(item, found)),
-        Value::Object(fields) => {
-            for rule in fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten()
-            {
-                found.push(rule["message"].as_str().unwrap().to_owned());
-            }
-            fields.values().for_each(|field| messages(field, found));
-        }
-        _ => {}
+/// Sets one value at a path, written as a JSON pointer below `spec`: `-` is behind the last item, and `null` takes the field
+/// away.
+pub fn put(object: &mut Value, path: &str, value: Value) {
+    let Some((parent, last)) = path.rsplit_once('/') else {
+        object["spec"] = value;
+        return;
+    };
+    let parent = object["spec"].pointer_mut(parent).unwrap_or_else(|| panic!("{path} is not there"));
+    match (parent, value) {
+        (Value::Object(fields), Value::Null) => drop(fields.remove(last)),
+        (Value::Array(items), value) if last == "-" => items.push(value),
+        (parent @ Value::Array(_), value) => parent[last.parse::<usize>().unwrap()] = value,
+        (parent, value) => parent[last.replace("~1", "/")] = value,
     }
 }
 
@@ -260,7 +261,7 @@ pub fn largest_cluster() -> Value {
     let partition = |number| {
         json!({
             "name": long(63, number), "max": 10_000, "nodeSelector": labels, "zone": long(63, number),
-            "tolerations": list(16, |number| json!({ "key": long(317, number), "value": long(63, number) })),
+            "tolerations": list(16, |number| json!({ "key": format!("{}/{}", long(253, 0), long(63, number)), "value": long(63, number) })),
         })
     };
     let spec = json!({

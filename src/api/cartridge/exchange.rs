@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::container::KeyRef;
+use crate::api::name::{CartridgeName, ClusterName};
 use crate::api::schema;
 
 /// One variable that each member of a Cartridge exports.
@@ -34,7 +35,7 @@ pub struct Export {
     pub address: Option<Address>,
     /// The number of the port of `ports` with this name. Absent: one of the others is given. Example: `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 15))]
+    #[schemars(length(max = 15))]
     pub port: Option<String>,
     /// A key of a Secret in the member's namespace; importers get its value as a file, never as an
     /// environment variable. Absent: one of the others is given.
@@ -58,7 +59,7 @@ pub struct Import {
     /// Name of the import: the key in the imports file, and in upper case the begin of the environment
     /// variables, `MYSQL_IP` for `mysql`. Without a choice of the Cluster it is also the name of the Cluster
     /// that satisfies it. Example: `mysql`.
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = ClusterName::MAX))]
     #[x_kube(validation = schema::variable("name", "mysql"))]
     #[x_kube(validation = (
         "!self.matches('(?i)^(value|millrace)([_.-]|$)')",
@@ -67,7 +68,7 @@ pub struct Import {
     ))]
     pub name: String,
     /// Name of the Cartridge whose members are imported. Example: `mysql`.
-    #[schemars(length(max = 52))]
+    #[schemars(length(max = CartridgeName::MAX))]
     #[x_kube(validation = schema::dns_label("cartridge", "mysql"))]
     pub cartridge: String,
     /// The exported variables that are needed; a member counts once it exports them all. Absent: none, only
@@ -116,6 +117,30 @@ pub fn no_collision() -> Rule {
         "`imports` must have names whose environment variables differ: two of them, in upper case with `_` for `-` and \
          `.`, make the same one",
     )
+}
+
+/// No variable of `env` is one that an import makes.
+///
+/// What comes from a Secret is let through: an import's own secrets are files and make no variable, so that `MYSQL_PASSWORD`
+/// from a Secret goes well with the import of a `password`.
+#[must_use]
+pub fn no_collision_with_env() -> Rule {
+    // A list of one and `all` stand for the `let` that CEL lacks: without them the rule costs more than it may.
+    let made = format!(
+        "i, [{i} + '_'].all(begin, [has(i.variables) ? i.variables.map(v, begin + {v}) : []].all(made",
+        i = upper("i.name"),
+        v = upper("v"),
+    );
+    let taken = "e.name in made || e.name == begin + 'SIZE' || e.name == begin + 'NAME' || \
+                 (e.name.startsWith(begin) && e.name.substring(begin.size()).matches('^[0-9]+(_|$)'))";
+    schema::rule(
+        format!(
+            "!has(self.env) || !has(self.imports) || self.imports.all({made}, self.env.all(e, \
+             (has(e.valueFrom) && has(e.valueFrom.secretKeyRef)) || !({taken})))))"
+        ),
+        "`env` must not hold a variable that one of `imports` makes: leave it out, or rename the import",
+    )
+    .field_path(".env")
 }
 
 /// One exported variable of a member, as its status publishes it.

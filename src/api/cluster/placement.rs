@@ -80,10 +80,18 @@ pub struct Partition {
     "!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
     "`value` of a toleration must be left out where `operator` is `Exists`",
 ).field_path(".value"))]
+#[x_kube(validation = schema::rule(
+    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+    "`tolerationSeconds` of a toleration must be left out, or `effect` must be `NoExecute`",
+).field_path(".tolerationSeconds"))]
 pub struct Toleration {
     /// Key of the taint. Absent: every key, with `operator: Exists`. Example: `dedicated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(max = 317))]
+    #[x_kube(validation = (
+        "self.matches('^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$')",
+        "`key` of a toleration must be the key of a taint, such as `dedicated`",
+    ))]
     pub key: Option<String>,
     /// How the taint's value is compared: `Equal` or `Exists`. Absent: `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +99,10 @@ pub struct Toleration {
     /// Value of the taint. Absent: the empty value. Example: `orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
+    #[x_kube(validation = (
+        "self.matches('^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$')",
+        "`value` of a toleration must be the value of a taint, such as `orders`",
+    ))]
     pub value: Option<String>,
     /// The effect that is borne: `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

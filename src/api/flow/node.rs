@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::api::container::{EnvVar, LocalRef, Resources};
 use crate::api::duration::Duration;
+use crate::api::name::NodeId;
 use crate::api::schema;
 
 /// A step of a Flow: a container of the user's, or a built-in one.
@@ -27,7 +28,7 @@ use crate::api::schema;
 #[x_kube(validation = container_only("replicas", "built-in nodes share the pods of the runner"))]
 pub struct Node {
     /// Name of the node in this flow, a DNS label; edges name it. Example: `fetch`.
-    #[schemars(length(max = 40))]
+    #[schemars(length(max = NodeId::MAX))]
     #[x_kube(validation = schema::dns_label("id", "fetch"))]
     pub id: String,
     /// The container image of the component, for example `registry.example/erp-adapter:1.4`. Absent:

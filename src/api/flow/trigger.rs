@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::schema;
 
+/// One field of a schedule: numbers and signs, and the words that cron knows. `every five minutes of day` has five words
+/// too.
+const CRON_FIELD: &str =
+    "([0-9*/,?#LW-]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT)+";
+/// The zones of the IANA database without a `/`. New ones get one, so the list is complete; it holds no `Local`, which is
+/// the operator's own zone, and no `CEST` or `PST`, which are none.
+const ZONES: &str = "UTC|GMT|GMT[+-]?0|UCT|Universal|Zulu|Greenwich|CET|MET|EET|WET|EST|MST|HST|EST5EDT|CST6CDT|MST7MDT|\
+                     PST8PDT|Cuba|Egypt|Eire|GB|GB-Eire|Hongkong|Iceland|Iran|Israel|Jamaica|Japan|Kwajalein|Libya|NZ|\
+                     NZ-CHAT|Navajo|PRC|Poland|Portugal|ROC|ROK|Singapore|Turkey|W-SU";
+
 /// What starts a run: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -35,9 +45,11 @@ pub struct Cron {
         "!self.matches('^(CRON_)?TZ=')",
         "`schedule` must not begin with `TZ=` or `CRON_TZ=`: put the time zone into `timeZone`",
     ))]
-    #[x_kube(validation = (
-        "self.matches('^(CRON_)?TZ=') || self.matches('^@(hourly|daily|weekly|monthly|yearly|annually)$') || \
-         self.matches('^[0-9A-Za-z*/,?#-]+( +[0-9A-Za-z*/,?#-]+){4,5}$')",
+    #[x_kube(validation = schema::rule(
+        format!(
+            "self.matches('^(CRON_)?TZ=') || self.matches('^@(hourly|daily|weekly|monthly|yearly|annually)$') || \
+             self.matches('(?i)^{CRON_FIELD}( +{CRON_FIELD}){{4,5}}$')"
+        ),
         "`schedule` must have five fields (minute, hour, day of month, month, day of week), such as `*/3 * * * *`, or \
          six with the second first, or be one of @hourly, @daily, @weekly, @monthly, @yearly and @annually",
     ))]
@@ -46,9 +58,9 @@ pub struct Cron {
     /// `UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = (
-        "self == 'UTC' || self.matches('^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){1,2}$')",
-        "`timeZone` must be `UTC` or a name of the IANA database such as `Europe/Berlin`",
+    #[x_kube(validation = schema::rule(
+        format!("self.matches('^([A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){{1,2}}|{ZONES})$')"),
+        "`timeZone` must be a name of the IANA database such as `Europe/Berlin` or `UTC`",
     ))]
     pub time_zone: Option<String>,
     /// How late a run may start, in seconds, for example after an outage; a run that is later is skipped.
