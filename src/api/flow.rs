@@ -74,18 +74,22 @@ pub struct FlowSpec {
 }
 
 /// The nodes of a flow and the edges between them.
+//
+// The rules look in a list that is made once, bound by a list of one: it costs the server a tenth of looking through
+// the nodes' objects for each edge, and the server pays at every write, of a status too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::rule(
-    "!has(self.edges) || self.edges.all(e, self.nodes.exists(n, n.id == e.source))",
+    "!has(self.edges) || [self.nodes.map(n, n.id)].all(ids, self.edges.all(e, e.source in ids))",
     "`edges` must have the `id` of a node as their `source`: at least one names a node that is not in `nodes`",
 ).field_path(".edges"))]
 #[x_kube(validation = schema::rule(
-    "!has(self.edges) || self.edges.all(e, self.nodes.exists(n, n.id == e.target))",
+    "!has(self.edges) || [self.nodes.map(n, n.id)].all(ids, self.edges.all(e, e.target in ids))",
     "`edges` must have the `id` of a node as their `target`: at least one names a node that is not in `nodes`",
 ).field_path(".edges"))]
 #[x_kube(validation = (
-    "self.nodes.size() == 0 || self.nodes.filter(n, !has(self.edges) || !self.edges.exists(e, e.target == n.id)).size() == 1",
+    "self.nodes.size() == 0 || [has(self.edges) ? self.edges.map(e, e.target) : []].all(targets, \
+     self.nodes.filter(n, !(n.id in targets)).size() == 1)",
     "`graph` must have exactly one entry node: all `nodes` but one must be the `target` of an edge",
 ))]
 pub struct Graph {
