@@ -161,7 +161,7 @@ impl JsonSchema for Quantity {
             "maxLength": 32,
             "x-kubernetes-validations": [schema::rule(
                 "type(self) == int ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
-                "a resource must be a quantity of zero or more, such as `100m`, `0.5`, `64Mi` or `2`",
+                "a resource must be a quantity of zero or more, such as `100m`, `64Mi`, `2` or, in quotes, `\"0.5\"`",
             )],
         })
     }

@@ -111,6 +111,7 @@ fn names() -> Vec<Row> {
 fn triggers() -> Vec<Row> {
     const ONE: &str = "`trigger` must have exactly one of `cron` and `webhook`";
     const FIELDS: &str = "`schedule` must have five fields";
+    const NUMBERS: &str = "`schedule` must have numbers that its fields can take";
     const ZONE: &str = "put the time zone into `timeZone`";
     const IANA: &str = "`timeZone` must be a name of the IANA database";
     let (cron, hook) = (good::flow, good::hooked_flow);
@@ -132,6 +133,9 @@ fn triggers() -> Vec<Row> {
         schedule("a zone in the schedule", "TZ=Europe/Berlin * * * * *", ZONE),
         schedule("a zone in the schedule, by its other name", "CRON_TZ=UTC * * * * *", ZONE),
         schedule("an empty schedule", "", FIELDS),
+        schedule("a minute that no hour has", "61 * * * *", NUMBERS),
+        schedule("a long number", "0 0 001234 * *", NUMBERS),
+        schedule("a step of zero", "*/0 * * * *", NUMBERS),
         zone("the server's own zone", "Local"),
         zone("a zone by its offset", "+02:00"),
         zone("a zone that leaves its folder", "../etc/localtime"),

@@ -53,6 +53,10 @@ pub struct Cron {
         "`schedule` must have five fields (minute, hour, day of month, month, day of week), such as `*/3 * * * *`, or \
          six with the second first, or be one of @hourly, @daily, @weekly, @monthly, @yearly and @annually",
     ))]
+    #[x_kube(validation = (
+        "!self.matches('(^|[^0-9])0*([6-9][0-9]|[0-9]{3,})|/0+([^0-9]|$)')",
+        "`schedule` must have numbers that its fields can take, such as `*/15 8-18 * * *`: none is above 59, and no step is 0",
+    ))]
     pub schedule: String,
     /// The time zone of `schedule`, by its name in the IANA database, for example `Europe/Berlin`. Absent:
     /// `UTC`.
