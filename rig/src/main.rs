@@ -178,13 +178,16 @@ async fn built() -> Result<Program> {
 }
 
 async fn plane() -> Result<()> {
-    built().await?;
-    let plane = Plane::start().await?;
-    say!("export KUBECONFIG=\"{}\"", plane.kubeconfig().display());
+    let held = async {
+        let plane = Plane::start().await?;
+        say!("export KUBECONFIG=\"{}\"", plane.kubeconfig().display());
+        // It was told already, by name and with the end of its log.
+        plane.death().await;
+        bail!("the control plane has ended")
+    };
     tokio::select! {
         signal = interrupted() => signal,
-        // It was told already, by name and with the end of its log.
-        _ = plane.death() => bail!("the control plane has ended"),
+        end = held => end,
     }
 }
 

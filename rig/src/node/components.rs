@@ -76,8 +76,11 @@ pub(crate) fn of_the_node(plane: &ControlPlane, slot: Slot) -> [Component; 5] {
                 &format!("--hostname-override={NAME}"),
                 "--proxy-mode=iptables",
                 "--healthz-bind-address=0.0.0.0:10256",
-                // The kernel's limit of connections is the host's to set.
+                // The kernel's limit of connections is the host's to set, and its time limits are not there before the
+                // first packet filter rule: kube-proxy would end for want of them.
                 "--conntrack-max-per-core=0",
+                "--conntrack-tcp-timeout-established=0s",
+                "--conntrack-tcp-timeout-close-wait=0s",
             ],
         ),
         plane.component("coredns", &["-conf", &plane.path("Corefile")]),

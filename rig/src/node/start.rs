@@ -16,6 +16,7 @@ use crate::tools;
 impl Node {
     pub(super) async fn start(&self, program: &Program) -> Result<()> {
         self.make_folders(program)?;
+        load_modules();
         let mut command = Command::new(program.named("node"));
         let folder = fs::canonicalize(&self.folder).doing("find the node's folder")?;
         command.arg(&folder).arg(program.folder()).env("PATH", tools::PATH);
@@ -136,6 +137,12 @@ impl Node {
         let done = command.output().await.doing("run nsenter")?;
         tools::succeeded(command.as_std(), done).map(drop)
     }
+}
+
+/// Has the kernel load what a node needs of it and cannot load from inside: layers of files, and packet filters that see
+/// what a bridge passes on. A kernel without modules has them built in or has not got them; the components will say so.
+fn load_modules() {
+    let _ = tools::run(Command::new("modprobe").args(["-a", "overlay", "br_netfilter", "nf_conntrack"]));
 }
 
 fn link(to: &Path, at: &Path) -> Result<()> {
