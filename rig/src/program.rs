@@ -147,7 +147,7 @@ fn link_flags() -> String {
 async fn build(sources: &Path, cache: &Path, to: &Path) -> Result<()> {
     let started = Instant::now();
     eprintln!(
-        "rig: building Kubernetes {KUBERNETES_VERSION}, once; it takes 3 to 8 minutes on two cores, less where Go has built parts of it before"
+        "rig: building Kubernetes {KUBERNETES_VERSION}, once; it takes up to 10 minutes on two cores, less where Go has built parts of it before"
     );
     let packages = count_packages(sources).await?;
     // Made beside its final place and renamed, so that an interrupted build leaves nothing that looks finished.
