@@ -13,10 +13,28 @@
 //! # The house
 //! One room has one purpose; whoever knows the purpose can name the file. Dependencies point down.
 //! ```text
-//!   main, cli     the program and its commands
+//!   main, cli     the program and its commands: one role each
+//!   controllers   the operator: what is declared becomes objects, queues and phases
+//!   gateway       takes webhooks: a request becomes a durable message, then it is answered
+//!   agent         the sidecar of a node's pod          runner   the built-in nodes of a namespace
+//!   pump          pull, call, publish, ack: shared by agent and runner
+//!   runtime       drives controllers; the only writer to the Kubernetes API
+//!   broker        streams, subjects, messages, credentials, event log
+//!   admin, metrics, telemetry, clock     what every role shares
 //!   api           the four kinds and the pure rules that belong to them: no I/O, whoever needs them may use them
 //! ```
 //! Beside it stands `rig/`, a crate of its own: the real Kubernetes that tests and demo run on. It is never shipped.
 
+pub mod admin;
+pub mod agent;
 pub mod api;
+pub mod broker;
 pub mod cli;
+pub mod clock;
+pub mod controllers;
+pub mod gateway;
+pub mod metrics;
+pub mod pump;
+pub mod runner;
+pub mod runtime;
+pub mod telemetry;

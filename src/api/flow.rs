@@ -16,6 +16,7 @@ use trigger::Trigger;
 pub mod graph;
 pub mod node;
 pub mod phase;
+pub mod route;
 pub mod trigger;
 
 /// What a Flow should be.

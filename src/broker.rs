@@ -1,0 +1,11 @@
+//! The message broker, NATS JetStream: names, messages, and what the operator tells those who move messages.
+//!
+//! ```text
+//!   subject     the names of streams, subjects, consumers and keys
+//!   message     what flows from node to node
+//!   work        what the operator tells pumps and runners to do, and what runners answer
+//! ```
+
+pub mod message;
+pub mod subject;
+pub mod work;

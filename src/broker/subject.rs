@@ -1,0 +1,77 @@
+//! The names of everything at the broker. Each is computed in one place, here.
+//!
+//! Namespaces, Flows and nodes are DNS labels, so that no name holds a `.`, and `_` cannot occur in one: `<flow>_<node>`
+//! is the durable of one node only.
+
+use crate::api::name::{FlowName, NamespaceName, NodeId};
+
+/// The stream that keeps what no node could handle.
+pub const DEAD_LETTERS: &str = "MILLRACE_DEAD";
+/// The subjects of [`DEAD_LETTERS`].
+pub const ALL_DEAD_LETTERS: &str = "millrace.dead.>";
+/// The stream of the event log: every transition of every object.
+pub const EVENTS: &str = "MILLRACE_EVENTS";
+/// The subjects of [`EVENTS`].
+pub const ALL_EVENTS: &str = "millrace.event.>";
+/// The key-value bucket that the operator writes: what runners (and agents) are to do.
+pub const DESIRED: &str = "desired";
+/// The key-value bucket in which they answer.
+pub const OBSERVED: &str = "observed";
+/// The subjects on core NATS where gateways announce the routes that they serve.
+pub const ALL_GATEWAYS: &str = "millrace.gateway.*";
+
+/// The work-queue stream with the messages of a namespace's Flows.
+#[must_use]
+pub fn stream(namespace: &NamespaceName) -> String {
+    format!("MR_{namespace}")
+}
+
+/// All subjects of a namespace's stream.
+#[must_use]
+pub fn all_nodes(namespace: &NamespaceName) -> String {
+    format!("millrace.flow.{namespace}.>")
+}
+
+/// The subject of the messages that wait for a node.
+#[must_use]
+pub fn node(namespace: &NamespaceName, flow: &FlowName, node: &NodeId) -> String {
+    format!("millrace.flow.{namespace}.{flow}.{node}")
+}
+
+/// The durable consumer of a node, in the stream of its namespace.
+#[must_use]
+pub fn durable(flow: &FlowName, node: &NodeId) -> String {
+    format!("{flow}_{node}")
+}
+
+/// The subject of what a node could not handle.
+#[must_use]
+pub fn dead_letter(namespace: &NamespaceName, flow: &FlowName, node: &NodeId) -> String {
+    format!("millrace.dead.{namespace}.{flow}.{node}")
+}
+
+/// The subject of an object's transitions; `plural` is that of its kind, such as `flows`.
+#[must_use]
+pub fn event(namespace: &NamespaceName, plural: &str, name: &str) -> String {
+    format!("millrace.event.{namespace}.{plural}.{name}")
+}
+
+/// The key of a Flow in [`DESIRED`] and [`OBSERVED`].
+#[must_use]
+pub fn flow_key(namespace: &NamespaceName, flow: &FlowName) -> String {
+    format!("flow.{namespace}.{flow}")
+}
+
+/// The keys of all Flows of a namespace.
+#[must_use]
+pub fn all_flow_keys(namespace: &NamespaceName) -> String {
+    format!("flow.{namespace}.*")
+}
+
+/// The subject on core NATS where one gateway announces the routes that it serves. `name` is that of its pod, whose dots
+/// are no part of the subject.
+#[must_use]
+pub fn gateway(name: &str) -> String {
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("millrace.gateway.{plain}")
+}

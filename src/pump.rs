@@ -1,0 +1,1 @@
+//! Pull, call, publish, ack: what agent and runner share.

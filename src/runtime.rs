@@ -1,0 +1,1 @@
+//! Drives controllers. The only writer to the Kubernetes API.
