@@ -62,8 +62,8 @@ impl Gate {
 pub fn router(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || ready(health.clone())))
-        .route("/metrics", get(move || text(metrics.clone())))
+        .route("/readyz", get(move || std::future::ready(ready(&health))))
+        .route("/metrics", get(move || std::future::ready(text(&metrics))))
 }
 
 /// Answers on an address until the token is cancelled.
@@ -79,14 +79,14 @@ pub async fn serve(listen: SocketAddr, router: Router, stop: CancellationToken) 
         .context("the server for /livez, /readyz and /metrics ended")
 }
 
-async fn ready(health: Health) -> (StatusCode, String) {
+fn ready(health: &Health) -> (StatusCode, String) {
     match health.closed() {
         closed if closed.is_empty() => (StatusCode::OK, "ok\n".into()),
         closed => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", closed.join("\n"))),
     }
 }
 
-async fn text(metrics: Metrics) -> impl IntoResponse {
+fn text(metrics: &Metrics) -> impl IntoResponse + use<> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.text())
 }
