@@ -141,6 +141,12 @@ pub enum Reason {
     NotYetSupported,
     /// The pods were not ready in time.
     ProgressDeadlineExceeded,
+    /// The spec can be acted on.
+    Accepted,
+    /// Every node of a Flow is ready.
+    NodesReady,
+    /// The trigger of a Flow is heard.
+    TriggerArmed,
 }
 
 impl fmt::Display for Reason {

@@ -1,1 +1,8 @@
 //! The controller of Flows.
+
+pub mod build;
+pub mod diagnosis;
+pub mod plan;
+pub mod snapshot;
+pub mod template;
+pub mod validate;

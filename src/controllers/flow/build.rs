@@ -1,0 +1,217 @@
+//! What a Flow makes in its namespace: a Deployment for each node that has an image, and the Secret with the credentials
+//! for the broker.
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, Mac};
+use k8s_openapi::{ByteString, DeepMerge as _};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, PodTemplateSpec, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::Resource as _;
+use sha2::{Digest, Sha256};
+
+use crate::api::flow::Flow;
+use crate::api::label;
+use crate::api::name::{self, FlowName, NamespaceName, NodeId, Parent, Role};
+
+use super::validate::{ImageNode, ValidNode, fields_file};
+
+mod pod;
+
+pub use pod::{AGENT, AGENT_PORT, COMPONENT, CREDENTIALS_KEY, OWN_VOLUMES};
+
+/// Names the content of a Deployment as it was built: one that differs is not current.
+pub const REVISION: &str = "millrace.dev/revision";
+/// The settings of a node; the component reads them as a file.
+pub const FIELDS: &str = "millrace.dev/fields";
+/// A hash of the Secret that a node's credentials come from: a change replaces the pods.
+pub const CREDENTIALS: &str = "millrace.dev/credentials";
+/// The nodes that have a queue: those of the spec, and removed ones that are still being drained.
+pub const QUEUES: &str = "millrace.dev/queues";
+
+/// Seconds beyond the drain limit that a pod has to end.
+const GRACE: i64 = 10;
+
+/// What of the install's settings the objects of Flows depend on.
+#[derive(Clone, Debug)]
+pub struct BuildConfig {
+    /// The image of Millrace itself, for the sidecars.
+    pub image: String,
+    /// Where pods reach the broker.
+    pub nats_url: String,
+    /// The prefix of the broker's JetStream API.
+    pub js_prefix: String,
+    /// What the keys of drain endpoints are derived from.
+    pub key: Vec<u8>,
+}
+
+/// Whose objects are built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The namespace of the Flow and of all that it makes.
+    pub namespace: NamespaceName,
+    /// The Flow's name.
+    pub name: FlowName,
+    /// The Flow's uid.
+    pub uid: String,
+    /// The Flow's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Makes the children go with the Flow.
+    pub owner: OwnerReference,
+    /// Seconds that the drain may take.
+    pub drain_seconds: i32,
+    /// Seconds that a start may take.
+    pub progress_seconds: i32,
+}
+
+impl Identity {
+    /// Who a Flow is. None where the API server would never have stored it: without a namespace or uid.
+    #[must_use]
+    pub fn of(flow: &Flow) -> Option<Self> {
+        Some(Self {
+            namespace: flow.metadata.namespace.as_deref()?.parse().ok()?,
+            name: flow.metadata.name.as_deref()?.parse().ok()?,
+            uid: flow.metadata.uid.clone()?,
+            labels: flow.metadata.labels.clone().unwrap_or_default(),
+            owner: flow.controller_owner_ref(&())?,
+            drain_seconds: flow.spec.drain_seconds.unwrap_or(300),
+            progress_seconds: flow.spec.progress_deadline_seconds.unwrap_or(600),
+        })
+    }
+
+    /// The name of a node's Deployment.
+    #[must_use]
+    pub fn deployment(&self, node: &NodeId) -> String {
+        name::child(&self.namespace, Parent::Flow(&self.name), Role::Node, node.as_str())
+    }
+
+    /// The name of the Secret with the credentials for the broker.
+    #[must_use]
+    pub fn broker_secret(&self) -> String {
+        name::child(&self.namespace, Parent::Flow(&self.name), Role::Broker, "")
+    }
+
+    fn metadata(&self, name: String, own: BTreeMap<String, String>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: Some(self.namespace.to_string()),
+            labels: Some(label::inherit(&self.labels, own)),
+            owner_references: Some(vec![self.owner.clone()]),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+/// The Deployment of a node that has an image. `credentials` is the hash of its Secret, where it has one.
+#[must_use]
+pub fn deployment(
+    config: &BuildConfig,
+    flow: &Identity,
+    node: &ValidNode,
+    image: &ImageNode,
+    credentials: Option<&str>,
+) -> Deployment {
+    let id = &node.work.id;
+    let mut deployment = Deployment {
+        metadata: flow.metadata(flow.deployment(id), label::of_node(&flow.name, id)),
+        spec: Some(DeploymentSpec {
+            replicas: Some(replicas(node)),
+            revision_history_limit: Some(2),
+            progress_deadline_seconds: Some(flow.progress_seconds),
+            selector: LabelSelector {
+                match_labels: Some(label::select_node(&flow.name, id)),
+                ..LabelSelector::default()
+            },
+            template: template(config, flow, node, image, credentials),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    };
+    let revision = hash(&deployment);
+    deployment.metadata.annotations = Some([(REVISION.to_owned(), revision)].into());
+    deployment
+}
+
+/// How many pods a node has.
+#[must_use]
+pub fn replicas(node: &ValidNode) -> i32 {
+    let wanted = node.image.as_ref().and_then(|image| image.node.replicas.as_ref());
+    wanted.and_then(|replicas| replicas.min).unwrap_or(1)
+}
+
+fn template(
+    config: &BuildConfig,
+    flow: &Identity,
+    node: &ValidNode,
+    image: &ImageNode,
+    credentials: Option<&str>,
+) -> PodTemplateSpec {
+    let id = &node.work.id;
+    let fields = fields_file(image.node.fields.as_ref());
+    let annotations = [(FIELDS, Some(fields)), (CREDENTIALS, credentials.map(str::to_owned))];
+    let given = &image.node;
+    let mut template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(label::inherit(&flow.labels, label::of_node(&flow.name, id))),
+            annotations: Some(
+                annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
+            ),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            // The component gets an account's token only where its account was chosen for it.
+            automount_service_account_token: given.service_account_name.is_none().then_some(false),
+            service_account_name: given.service_account_name.clone(),
+            enable_service_links: Some(false),
+            image_pull_secrets: secrets(given),
+            termination_grace_period_seconds: Some(i64::from(flow.drain_seconds) + GRACE),
+            ..pod::spec(config, flow, node, given, &drain_key(config, flow, id))
+        }),
+    };
+    if let Some(given) = &image.template {
+        template.merge_from((**given).clone());
+    }
+    template
+}
+
+fn secrets(node: &crate::api::flow::node::Node) -> Option<Vec<LocalObjectReference>> {
+    let secrets: Vec<_> =
+        node.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
+    (!secrets.is_empty()).then_some(secrets)
+}
+
+/// What a drain request must carry: whoever reads the pod's template knows it, others cannot stop a pump.
+fn drain_key(config: &BuildConfig, flow: &Identity, node: &NodeId) -> String {
+    // A key may have any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&config.key) else { return String::new() };
+    for part in ["drain", &flow.uid, node.as_str()] {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    let mut key = HEXLOWER.encode(&mac.finalize().into_bytes());
+    key.truncate(32);
+    key
+}
+
+/// A short hash of an object.
+fn hash(object: &Deployment) -> String {
+    let text = serde_json::to_vec(object).unwrap_or_default();
+    let mut hex = HEXLOWER.encode(&Sha256::digest(text));
+    hex.truncate(16);
+    hex
+}
+
+/// The Secret with the credentials for the broker: `queues` are the nodes that they are good for.
+#[must_use]
+pub fn broker_secret(flow: &Identity, queues: &str, credentials: String) -> Secret {
+    let mut metadata = flow.metadata(flow.broker_secret(), label::of_flow(&flow.name));
+    metadata.annotations = Some([(QUEUES.to_owned(), queues.to_owned())].into());
+    Secret {
+        metadata,
+        data: Some([(CREDENTIALS_KEY.to_owned(), ByteString(credentials.into_bytes()))].into()),
+        type_: Some("Opaque".into()),
+        ..Secret::default()
+    }
+}

@@ -1,0 +1,205 @@
+//! A spec that can be acted on, or why not: what the schema cannot check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::{Map, Value};
+
+use crate::api::condition::Refusal;
+use crate::api::flow::node::Node;
+use crate::api::flow::{Edge, FlowSpec, graph};
+use crate::api::name::NodeId;
+use crate::broker::work::{Handler, NodeWork, RetryPolicy};
+use crate::runner::builtin;
+
+use super::template;
+
+/// Attempts after the first where a node does not say.
+const RETRY_LIMIT: u32 = 8;
+/// The pause before the second attempt where a node does not say.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// How long an attempt may take where a node does not say.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The component's port where a node does not say.
+const PORT: u16 = 8080;
+/// How many messages a pump handles at a time.
+const IN_FLIGHT: u32 = 16;
+/// The most bytes of `fields`: they travel in an annotation of the pod, and all of an object's annotations together may
+/// have 256 KiB.
+const FIELDS_MAX: usize = 128 << 10;
+
+/// A Flow's spec that can be acted on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidFlow {
+    /// The node that gets what the trigger makes.
+    pub entry: NodeId,
+    /// The nodes in the order of their ids.
+    pub nodes: BTreeMap<NodeId, ValidNode>,
+}
+
+/// A node that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidNode {
+    /// What it does with messages.
+    pub work: NodeWork,
+    /// What the user wrote, and the pod template in its typed form; none for a built-in.
+    pub image: Option<ImageNode>,
+}
+
+/// A node that has pods of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageNode {
+    /// As it is in the spec.
+    pub node: Node,
+    /// What the user merges over the pod.
+    pub template: Option<Box<PodTemplateSpec>>,
+}
+
+/// Why a spec cannot be acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Whether it is wrong, or only too early.
+    pub refusal: Refusal,
+    /// What is wrong and what to do, all of it.
+    pub message: String,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    refusal: Refusal,
+    message: String,
+}
+
+impl Problem {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self { refusal: Refusal::InvalidSpec, message: message.into() }
+    }
+
+    fn early(message: impl Into<String>) -> Self {
+        Self { refusal: Refusal::NotYetSupported, message: message.into() }
+    }
+}
+
+/// Checks a spec.
+///
+/// # Errors
+/// All that is wrong with it. What can never be comes before what this version cannot do.
+pub fn validate(spec: &FlowSpec) -> Result<ValidFlow, Invalid> {
+    let mut problems = vec![];
+    if spec.trigger.cron.is_some() {
+        problems.push(Problem::early(
+            "`spec.trigger.cron` is not supported by this version: use `spec.trigger.webhook`",
+        ));
+    }
+    problems.extend(spec.graph.edges.iter().flat_map(check_edge));
+    let entry = entry(spec).map_err(|problem| problems.push(problem)).ok();
+    let mut nodes = BTreeMap::new();
+    for node in &spec.graph.nodes {
+        match valid_node(node, &spec.graph.edges) {
+            Ok(valid) => drop(nodes.insert(valid.work.id.clone(), valid)),
+            Err(wrong) => problems.extend(wrong),
+        }
+    }
+    match entry {
+        Some(entry) if problems.is_empty() => Ok(ValidFlow { entry, nodes }),
+        _ => Err(all(problems)),
+    }
+}
+
+/// All problems as one.
+fn all(mut problems: Vec<Problem>) -> Invalid {
+    problems.sort_by_key(|problem| problem.refusal != Refusal::InvalidSpec);
+    let refusal = problems.first().map_or(Refusal::InvalidSpec, |problem| problem.refusal);
+    let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
+    Invalid { refusal, message: messages.join("; ") }
+}
+
+fn check_edge(edge: &Edge) -> Vec<Problem> {
+    let early = |field: &str| {
+        let Edge { source, target, .. } = edge;
+        Problem::early(format!(
+            "`{field}` of the edge from '{source}' to '{target}' is not supported by this version: leave it out"
+        ))
+    };
+    let condition = edge.condition.as_ref().map(|_| early("condition"));
+    condition.into_iter().chain(edge.transform.as_ref().map(|_| early("transform"))).collect()
+}
+
+fn entry(spec: &FlowSpec) -> Result<NodeId, Problem> {
+    let nodes: Vec<_> = spec.graph.nodes.iter().map(|node| node.id.as_str()).collect();
+    let edges: Vec<_> = spec.graph.edges.iter().map(|e| (e.source.as_str(), e.target.as_str())).collect();
+    let entry =
+        graph::entry(&nodes, &edges).map_err(|e| Problem::invalid(format!("`spec.graph`: {e}")))?;
+    entry.parse().map_err(|e| Problem::invalid(format!("`spec.graph.nodes`: {e}")))
+}
+
+fn valid_node(node: &Node, edges: &[Edge]) -> Result<ValidNode, Vec<Problem>> {
+    let about = |field: &str, what: String| Problem::invalid(format!("`{field}` of node '{}': {what}", node.id));
+    let id: NodeId = node.id.parse().map_err(|e| vec![Problem::invalid(format!("`spec.graph.nodes`: {e}"))])?;
+    let mut problems = vec![];
+    let handler = handler(node).map_err(|wrong| problems.push(wrong)).ok();
+    let timing = timing(node).map_err(|(field, e)| problems.push(about(field, e))).ok();
+    let template = template::parse(node).map_err(|e| problems.push(about("podTemplate", e))).ok();
+    match (handler, timing, template) {
+        (Some(handler), Some((timeout, retry)), Some(template)) => {
+            let image = node.image.as_ref().map(|_| ImageNode { node: node.clone(), template });
+            let timeout_millis = millis(timeout);
+            let targets = targets(node, edges);
+            let work = NodeWork { id, handler, targets, retry, timeout_millis, in_flight: IN_FLIGHT };
+            Ok(ValidNode { work, image })
+        }
+        _ => Err(problems),
+    }
+}
+
+fn targets(node: &Node, edges: &[Edge]) -> BTreeSet<NodeId> {
+    // A target that is no name is no node: the graph's check says so.
+    edges.iter().filter(|edge| edge.source == node.id).filter_map(|edge| edge.target.parse().ok()).collect()
+}
+
+fn handler(node: &Node) -> Result<Handler, Problem> {
+    let fields = node.fields.clone().unwrap_or_default();
+    if let Some(name) = &node.builtin {
+        return builtin::check(name, &fields)
+            .map(|()| Handler::Builtin { name: name.clone(), fields })
+            .map_err(|wrong| of_builtin(node, &wrong));
+    }
+    let size = Value::Object(fields).to_string().len();
+    if size > FIELDS_MAX {
+        let id = &node.id;
+        return Err(Problem::invalid(format!(
+            "`fields` of node '{id}' must be at most {FIELDS_MAX} bytes as JSON, and has {size}: keep large data where the component can fetch it"
+        )));
+    }
+    let path = format!("/{}", node.function.as_deref().unwrap_or_default());
+    Ok(Handler::Component { port: node.port.unwrap_or(PORT), path })
+}
+
+fn of_builtin(node: &Node, wrong: &builtin::FieldError) -> Problem {
+    let message = format!("`{}` of node '{}': {}", wrong.field, node.id, wrong.message);
+    if wrong.not_yet { Problem::early(message) } else { Problem::invalid(message) }
+}
+
+/// Time-out and retries, or the field that is wrong and why.
+fn timing(node: &Node) -> Result<(Duration, RetryPolicy), (&'static str, String)> {
+    let parse = |field, given: Option<&crate::api::duration::Duration>, absent| {
+        given.map_or(Ok(absent), |text| text.parse().map_err(|e| (field, e.to_string())))
+    };
+    let timeout = parse("timeout", node.timeout.as_ref(), TIMEOUT)?;
+    let retry = node.retry.as_ref();
+    let backoff = parse("retry.backoff", retry.and_then(|retry| retry.backoff.as_ref()), BACKOFF)?;
+    let limit = retry.and_then(|retry| retry.limit).and_then(|limit| u32::try_from(limit).ok());
+    Ok((timeout, RetryPolicy { limit: limit.unwrap_or(RETRY_LIMIT), backoff_millis: millis(backoff) }))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The settings of a node as the file that its component reads.
+#[must_use]
+pub fn fields_file(fields: Option<&Map<String, Value>>) -> String {
+    fields.map_or_else(|| "{}".into(), |fields| Value::Object(fields.clone()).to_string())
+}
