@@ -3,6 +3,7 @@
 use clap::Args;
 
 pub mod flow;
+pub mod runner;
 
 /// The options of `millrace operator`.
 #[derive(Clone, Debug, Args)]

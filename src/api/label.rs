@@ -70,6 +70,18 @@ pub fn of_node(flow: &FlowName, node: &NodeId) -> Labels {
     with(common(format!("flow.{flow}"), "node"), [(FLOW, flow.as_str()), (NODE, node.as_str())])
 }
 
+/// The labels of what runs the built-in nodes of a namespace's Flows: Deployment, pods, account, Secret.
+#[must_use]
+pub fn of_runner() -> Labels {
+    common("runner".to_owned(), "runner")
+}
+
+/// Selects the pods of a namespace's runner.
+#[must_use]
+pub fn select_runner() -> Labels {
+    with(Labels::new(), [("app.kubernetes.io/name", "millrace"), ("app.kubernetes.io/component", "runner")])
+}
+
 /// The labels of what a Cluster makes once: Service, subscription key.
 #[must_use]
 pub fn of_cluster(cluster: &ClusterName, cartridge: &CartridgeName) -> Labels {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac};
-use k8s_openapi::{ByteString, DeepMerge as _};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::{ByteString, DeepMerge as _};
 use kube::Resource as _;
 use sha2::{Digest, Sha256};
 
@@ -20,7 +20,10 @@ use super::validate::{ImageNode, ValidNode, fields_file};
 
 mod pod;
 
-pub use pod::{AGENT, AGENT_PORT, COMPONENT, CREDENTIALS_KEY, OWN_VOLUMES};
+pub use pod::{
+    AGENT, AGENT_PORT, AGENT_USER, BROKER_PATH, COMPONENT, CREDENTIALS_KEY, OWN_VOLUMES, pod_security, probe,
+    quantities, restricted,
+};
 
 /// Names the content of a Deployment as it was built: one that differs is not current.
 pub const REVISION: &str = "millrace.dev/revision";
@@ -177,8 +180,11 @@ fn template(
 }
 
 fn secrets(node: &crate::api::flow::node::Node) -> Option<Vec<LocalObjectReference>> {
-    let secrets: Vec<_> =
-        node.image_pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
+    let secrets: Vec<_> = node
+        .image_pull_secrets
+        .iter()
+        .map(|secret| LocalObjectReference { name: secret.name.clone() })
+        .collect();
     (!secrets.is_empty()).then_some(secrets)
 }
 
@@ -213,5 +219,118 @@ pub fn broker_secret(flow: &Identity, queues: &str, credentials: String) -> Secr
         data: Some([(CREDENTIALS_KEY.to_owned(), ByteString(credentials.into_bytes()))].into()),
         type_: Some("Opaque".into()),
         ..Secret::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controllers::flow::validate::validate;
+
+    fn config() -> BuildConfig {
+        BuildConfig {
+            image: "millrace:1".into(),
+            nats_url: "nats://nats:4222".into(),
+            js_prefix: "$JS.API".into(),
+            key: b"key".to_vec(),
+        }
+    }
+
+    fn flow(nodes: &Value) -> Flow {
+        serde_json::from_value(json!({
+            "apiVersion": "millrace.dev/v1alpha1", "kind": "Flow",
+            "metadata": {
+                "name": "orders", "namespace": "shop", "uid": "u1",
+                "labels": {"team": "sales", "argocd.argoproj.io/instance": "shop"},
+            },
+            "spec": {"trigger": {"webhook": {"methods": ["POST"]}}, "graph": {"nodes": nodes}},
+        }))
+        .unwrap()
+    }
+
+    fn built(node: Value, credentials: Option<&str>) -> Deployment {
+        let flow = flow(&json!([node]));
+        let node = validate(&flow.spec).unwrap().nodes.pop_first().unwrap().1;
+        let image = node.image.clone().unwrap();
+        deployment(&config(), &Identity::of(&flow).unwrap(), &node, &image, credentials)
+    }
+
+    fn pod(deployment: &Deployment) -> PodSpec {
+        deployment.spec.clone().unwrap().template.spec.unwrap()
+    }
+
+    #[test]
+    fn a_deployment_belongs_to_its_flow_and_hands_down_only_what_may_be() {
+        let built = built(json!({"id": "fetch", "image": "erp:1"}), None);
+        let owner = &built.metadata.owner_references.as_ref().unwrap()[0];
+        assert_eq!((owner.uid.as_str(), owner.controller), ("u1", Some(true)));
+        let labels = built.metadata.labels.unwrap();
+        assert_eq!(
+            (labels.get("team").map(String::as_str), labels.get("argocd.argoproj.io/instance")),
+            (Some("sales"), None)
+        );
+        assert_eq!(labels["millrace.dev/node"], "fetch");
+    }
+
+    #[test]
+    fn the_pod_is_restricted_and_the_agent_starts_first_without_holding_the_component_back() {
+        let pod = pod(&built(json!({"id": "fetch", "image": "erp:1"}), None));
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        assert_eq!(pod.termination_grace_period_seconds, Some(310));
+        let agent = &pod.init_containers.as_ref().unwrap()[0];
+        assert_eq!((agent.restart_policy.as_deref(), agent.startup_probe.is_none()), (Some("Always"), true));
+        for container in [agent, &pod.containers[0]] {
+            let security = container.security_context.as_ref().unwrap();
+            assert_eq!(security.allow_privilege_escalation, Some(false));
+            assert_eq!(security.capabilities.as_ref().unwrap().drop, Some(vec!["ALL".into()]));
+        }
+        let drain = pod.containers[0].lifecycle.as_ref().unwrap().pre_stop.as_ref().unwrap();
+        let key = &drain.http_get.as_ref().unwrap().http_headers.as_ref().unwrap()[0];
+        let given = agent.env.as_ref().unwrap().iter().find(|env| env.name == "MILLRACE_DRAIN_KEY").unwrap();
+        assert_eq!((key.value.len(), Some(&key.value)), (32, given.value.as_ref()));
+    }
+
+    #[test]
+    fn settings_and_credentials_are_files_and_a_change_of_either_makes_another_revision() {
+        let node = |url: &str| json!({"id": "f", "image": "i", "fields": {"url": url}, "credentials": {"secretRef": {"name": "erp"}}});
+        let revision = |built: &Deployment| built.metadata.annotations.as_ref().unwrap()[REVISION].clone();
+        let (one, same) = (built(node("a"), Some("h1")), built(node("a"), Some("h1")));
+        assert_eq!(revision(&one), revision(&same));
+        assert_ne!(revision(&one), revision(&built(node("b"), Some("h1"))));
+        assert_ne!(revision(&one), revision(&built(node("a"), Some("h2"))));
+        let mounts: Vec<_> = pod(&one).containers[0]
+            .volume_mounts
+            .iter()
+            .flatten()
+            .map(|mount| mount.mount_path.clone())
+            .collect();
+        assert_eq!(mounts, ["/var/run/millrace/node", "/var/run/millrace/credentials"]);
+    }
+
+    #[test]
+    fn the_users_template_is_merged_by_the_names_of_containers_and_volumes() {
+        let built = built(
+            json!({"id": "f", "image": "i", "podTemplate": {"spec": {
+                "nodeSelector": {"disk": "ssd"},
+                "containers": [
+                    {"name": "component", "volumeMounts": [{"name": "cache", "mountPath": "/cache"}]},
+                    {"name": "proxy", "image": "proxy:1"},
+                ],
+                "volumes": [{"name": "cache", "emptyDir": {}}],
+            }}}),
+            None,
+        );
+        let pod = pod(&built);
+        let names: Vec<_> = pod
+            .containers
+            .iter()
+            .map(|container| (container.name.as_str(), container.image.as_deref()))
+            .collect();
+        assert_eq!(names, [("component", Some("i")), ("proxy", Some("proxy:1"))]);
+        assert_eq!(pod.containers[0].volume_mounts.as_ref().unwrap().len(), 2);
+        let volumes: Vec<_> = pod.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
+        assert_eq!(volumes, ["millrace-broker", "millrace-node", "cache"]);
     }
 }

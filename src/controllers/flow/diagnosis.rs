@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn both_words_for_a_failed_pull_read_the_same() {
-        let expected = stuck("the image 'erp:1' cannot be pulled: correct its name, or give `imagePullSecrets`");
+        let expected =
+            stuck("the image 'erp:1' cannot be pulled: correct its name, or give `imagePullSecrets`");
         assert_eq!(waiting("ErrImagePull", "rpc error: code = NotFound"), expected);
         assert_eq!(waiting("ImagePullBackOff", "Back-off pulling image \"erp:1\""), expected);
     }
@@ -133,7 +134,9 @@ mod tests {
                 "CreateContainerConfigError",
                 "container has runAsNonRoot and image will run as root (pod: \"a-b-x_ns(1)\", container: component)"
             ),
-            stuck("container 'component' cannot be started: container has runAsNonRoot and image will run as root")
+            stuck(
+                "container 'component' cannot be started: container has runAsNonRoot and image will run as root"
+            )
         );
     }
 
@@ -158,7 +161,9 @@ mod tests {
         };
         assert_eq!(
             crashed(json!({"exitCode": 3, "reason": "Error", "message": "a\nno such host\n"})),
-            stuck("container 'component' ends again and again: it ended with exit code 3, and its last words were: no such host")
+            stuck(
+                "container 'component' ends again and again: it ended with exit code 3, and its last words were: no such host"
+            )
         );
         assert_eq!(
             crashed(json!({"exitCode": 137, "reason": "OOMKilled"})),
@@ -174,11 +179,12 @@ mod tests {
 
     #[test]
     fn refused_pods_give_the_reason_without_the_pods_random_name() {
-        let deployment: Deployment = serde_json::from_value(json!({"metadata": {}, "status": {"conditions": [{
-            "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
-            "message": "pods \"orders-7d-x2\" is forbidden: exceeded quota: small, requested: pods=1",
-        }]}}))
-        .unwrap();
+        let deployment: Deployment =
+            serde_json::from_value(json!({"metadata": {}, "status": {"conditions": [{
+                "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                "message": "pods \"orders-7d-x2\" is forbidden: exceeded quota: small, requested: pods=1",
+            }]}}))
+            .unwrap();
         assert_eq!(
             of_deployment(&deployment).unwrap(),
             "its pods are refused: exceeded quota: small, requested: pods=1"

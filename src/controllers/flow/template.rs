@@ -72,7 +72,9 @@ fn own_spec(spec: &PodSpec) -> Option<String> {
         return Some(format!("must not hold a container '{AGENT}': that one is Millrace's own"));
     }
     if spec.init_containers.iter().flatten().any(|container| container.name == COMPONENT) {
-        return Some(format!("`spec.initContainers` must not hold '{COMPONENT}': that is the node's container"));
+        return Some(format!(
+            "`spec.initContainers` must not hold '{COMPONENT}': that is the node's container"
+        ));
     }
     if let Some(volume) = spec.volumes.iter().flatten().find(|v| OWN_VOLUMES.contains(&v.name.as_str())) {
         return Some(format!("`spec.volumes` must not hold '{}': that one is Millrace's own", volume.name));
@@ -125,7 +127,10 @@ mod tests {
     #[test]
     fn what_is_wrong_says_what_to_do() {
         for (template, message) in [
-            (json!({"spec": {"nodeSelecter": {}}, "sepc": {"a": 1}}), "`sepc` is no field of a pod's template: correct or remove it"),
+            (
+                json!({"spec": {"nodeSelecter": {}}, "sepc": {"a": 1}}),
+                "`sepc` is no field of a pod's template: correct or remove it",
+            ),
             (
                 json!({"spec": {"containers": [{"name": "x", "portz": [1]}]}}),
                 "`spec.containers[0].portz` is no field of a pod's template: correct or remove it",

@@ -130,14 +130,15 @@ fn check_edge(edge: &Edge) -> Vec<Problem> {
 fn entry(spec: &FlowSpec) -> Result<NodeId, Problem> {
     let nodes: Vec<_> = spec.graph.nodes.iter().map(|node| node.id.as_str()).collect();
     let edges: Vec<_> = spec.graph.edges.iter().map(|e| (e.source.as_str(), e.target.as_str())).collect();
-    let entry =
-        graph::entry(&nodes, &edges).map_err(|e| Problem::invalid(format!("`spec.graph`: {e}")))?;
+    let entry = graph::entry(&nodes, &edges).map_err(|e| Problem::invalid(format!("`spec.graph`: {e}")))?;
     entry.parse().map_err(|e| Problem::invalid(format!("`spec.graph.nodes`: {e}")))
 }
 
 fn valid_node(node: &Node, edges: &[Edge]) -> Result<ValidNode, Vec<Problem>> {
-    let about = |field: &str, what: String| Problem::invalid(format!("`{field}` of node '{}': {what}", node.id));
-    let id: NodeId = node.id.parse().map_err(|e| vec![Problem::invalid(format!("`spec.graph.nodes`: {e}"))])?;
+    let about =
+        |field: &str, what: String| Problem::invalid(format!("`{field}` of node '{}': {what}", node.id));
+    let id: NodeId =
+        node.id.parse().map_err(|e| vec![Problem::invalid(format!("`spec.graph.nodes`: {e}"))])?;
     let mut problems = vec![];
     let handler = handler(node).map_err(|wrong| problems.push(wrong)).ok();
     let timing = timing(node).map_err(|(field, e)| problems.push(about(field, e))).ok();
@@ -202,4 +203,106 @@ fn millis(duration: Duration) -> u64 {
 #[must_use]
 pub fn fields_file(fields: Option<&Map<String, Value>>) -> String {
     fields.map_or_else(|| "{}".into(), |fields| Value::Object(fields.clone()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(graph: &Value) -> FlowSpec {
+        serde_json::from_value(json!({"trigger": {"webhook": {"methods": ["POST"]}}, "graph": graph}))
+            .unwrap()
+    }
+
+    fn refused(graph: &Value) -> (Refusal, String) {
+        let invalid = validate(&spec(graph)).unwrap_err();
+        (invalid.refusal, invalid.message)
+    }
+
+    #[test]
+    fn a_node_gets_the_documented_values_of_what_it_leaves_out() {
+        let graph = json!({
+            "nodes": [{"id": "a", "image": "erp:1"}, {"id": "b", "builtin": "log"}],
+            "edges": [{"source": "a", "target": "b"}],
+        });
+        let valid = validate(&spec(&graph)).unwrap();
+        assert_eq!(valid.entry, "a".parse().unwrap());
+        let expected = NodeWork {
+            id: "a".parse().unwrap(),
+            handler: Handler::Component { port: 8080, path: "/".into() },
+            targets: ["b".parse().unwrap()].into(),
+            retry: RetryPolicy { limit: 8, backoff_millis: 1000 },
+            timeout_millis: 30_000,
+            in_flight: 16,
+        };
+        assert_eq!(valid.nodes[&"a".parse().unwrap()].work, expected);
+        let log = &valid.nodes[&"b".parse().unwrap()];
+        assert_eq!((log.image.is_none(), log.work.targets.len()), (true, 0));
+    }
+
+    #[test]
+    fn what_is_given_is_taken() {
+        let graph = json!({"nodes": [{
+            "id": "a", "image": "erp:1", "port": 9000, "function": "getOrders", "timeout": "1m30s",
+            "retry": {"limit": 0, "backoff": "500ms"},
+        }]});
+        let work = validate(&spec(&graph)).unwrap().nodes.pop_first().unwrap().1.work;
+        assert_eq!(work.handler, Handler::Component { port: 9000, path: "/getOrders".into() });
+        assert_eq!(
+            (work.timeout_millis, work.retry),
+            (90_000, RetryPolicy { limit: 0, backoff_millis: 500 })
+        );
+    }
+
+    #[test]
+    fn what_this_version_cannot_do_is_named_and_never_left_out() {
+        let graph = json!({
+            "nodes": [{"id": "a", "image": "x"}, {"id": "b", "image": "x"}],
+            "edges": [{"source": "a", "target": "b", "condition": {"exists": "body"}, "transform": {"jq": "."}}],
+        });
+        assert_eq!(
+            refused(&graph),
+            (
+                Refusal::NotYetSupported,
+                "`condition` of the edge from 'a' to 'b' is not supported by this version: leave it out; `transform` of \
+                 the edge from 'a' to 'b' is not supported by this version: leave it out"
+                    .into()
+            )
+        );
+        let mut cron = spec(&json!({"nodes": [{"id": "a", "image": "x"}]}));
+        cron.trigger = serde_json::from_value(json!({"cron": {"schedule": "* * * * *"}})).unwrap();
+        assert_eq!(
+            validate(&cron).unwrap_err().message,
+            "`spec.trigger.cron` is not supported by this version: use `spec.trigger.webhook`"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_comes_before_what_is_too_early() {
+        let graph = json!({
+            "nodes": [{"id": "a", "image": "x"}, {"id": "b", "image": "x"}],
+            "edges": [
+                {"source": "a", "target": "b", "transform": {"jq": "."}},
+                {"source": "b", "target": "a"},
+            ],
+        });
+        let (refusal, message) = refused(&graph);
+        assert_eq!(refusal, Refusal::InvalidSpec);
+        assert!(
+            message.starts_with("`spec.graph`: the edges form a cycle: remove one of a → b → a; "),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn settings_that_fit_into_no_annotation_are_refused() {
+        let graph = json!({"nodes": [{"id": "a", "image": "x", "fields": {"big": "x".repeat(FIELDS_MAX)}}]});
+        let (_, message) = refused(&graph);
+        assert!(
+            message.starts_with("`fields` of node 'a' must be at most 131072 bytes as JSON"),
+            "{message}"
+        );
+    }
 }

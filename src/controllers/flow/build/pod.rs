@@ -31,11 +31,12 @@ pub const OWN_VOLUMES: [&str; 3] = [BROKER, NODE, SECRETS];
 const BROKER: &str = "millrace-broker";
 const NODE: &str = "millrace-node";
 const SECRETS: &str = "millrace-credentials";
-const BROKER_PATH: &str = "/var/run/millrace/broker";
+/// Where the credentials for the broker are mounted.
+pub const BROKER_PATH: &str = "/var/run/millrace/broker";
 const NODE_PATH: &str = "/var/run/millrace/node";
 const SECRETS_PATH: &str = "/var/run/millrace/credentials";
-/// The user that the agent runs as, whatever the component's is.
-const AGENT_USER: i64 = 65532;
+/// The user that our own containers run as, whatever the component's is.
+pub const AGENT_USER: i64 = 65532;
 
 /// The containers and volumes of a node's pod.
 pub(super) fn spec(
@@ -46,11 +47,7 @@ pub(super) fn spec(
     drain_key: &str,
 ) -> PodSpec {
     PodSpec {
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security()),
         init_containers: Some(vec![agent(config, flow, node, drain_key)]),
         containers: vec![component(given, drain_key)],
         volumes: Some(volumes(flow, given)),
@@ -137,7 +134,8 @@ fn drain(key: &str) -> LifecycleHandler {
     }
 }
 
-fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+/// A request of the kubelet to one of our own containers.
+pub fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
@@ -151,8 +149,17 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     }
 }
 
+/// What the Pod Security Standard `restricted` asks of a pod.
+pub fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+        ..PodSecurityContext::default()
+    }
+}
+
 /// What the Pod Security Standard `restricted` asks of a container.
-fn restricted() -> SecurityContext {
+pub fn restricted() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
@@ -237,6 +244,7 @@ fn resources(given: &container::Resources) -> ResourceRequirements {
     }
 }
 
-fn quantities<const N: usize>(amounts: [(&str, &str); N]) -> BTreeMap<String, Quantity> {
+/// Amounts of resources.
+pub fn quantities<const N: usize>(amounts: [(&str, &str); N]) -> BTreeMap<String, Quantity> {
     amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into()
 }

@@ -87,7 +87,9 @@ fn of_image(
         return State::Waiting(format!("the Secret '{name}' with its credentials is missing: create it"));
     }
     match (wanted, live) {
-        (Some(wanted), Some(live)) if revision(live) == revision(wanted) => of_deployment(id, node, live, seen),
+        (Some(wanted), Some(live)) if revision(live) == revision(wanted) => {
+            of_deployment(id, node, live, seen)
+        }
         _ => State::Starting("its pods are on their way".into()),
     }
 }

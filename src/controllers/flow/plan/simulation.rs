@@ -104,7 +104,9 @@ impl World {
         if respec {
             *flow.metadata.generation.get_or_insert(0) += 1;
         }
-        if flow.metadata.deletion_timestamp.is_some() && flow.metadata.finalizers.iter().flatten().count() == 0 {
+        if flow.metadata.deletion_timestamp.is_some()
+            && flow.metadata.finalizers.iter().flatten().count() == 0
+        {
             self.flow = None;
         }
     }
@@ -118,7 +120,8 @@ impl World {
             _ => version,
         };
         self.route = Some((state, since));
-        let pods = self.deployments.keys().map(|node| (node.clone(), vec![Arc::new(Pod::default())])).collect();
+        let pods =
+            self.deployments.keys().map(|node| (node.clone(), vec![Arc::new(Pod::default())])).collect();
         Some(Snapshot {
             flow,
             now: self.now,
@@ -168,7 +171,9 @@ impl World {
         match step {
             Step::AddFinalizer => self.edit(|flow| flow.metadata.finalizers = Some(vec![FINALIZER.into()])),
             Step::RemoveFinalizer => self.edit(|flow| flow.metadata.finalizers = None),
-            Step::EnsureQueues(nodes) => nodes.into_iter().for_each(|node| drop(self.queues.entry(node).or_default())),
+            Step::EnsureQueues(nodes) => {
+                nodes.into_iter().for_each(|node| drop(self.queues.entry(node).or_default()))
+            }
             Step::PutBrokerSecret(nodes) => self.listed = Some(nodes),
             Step::DeleteBrokerSecret => self.listed = None,
             Step::PutDeployment(id, wanted) => {
@@ -231,7 +236,8 @@ impl World {
     fn pump(&mut self, rng: &mut Rng) {
         let Some(node) = rng.choice(["fetch", "map", "store", "extra"]) else { return };
         let node: NodeId = node.parse().unwrap();
-        let worked = self.loaded.is_some() && self.work.iter().flat_map(|work| &work.nodes).any(|it| it.id == node);
+        let worked =
+            self.loaded.is_some() && self.work.iter().flat_map(|work| &work.nodes).any(|it| it.id == node);
         let somebody = self.deployments.get(&node).is_some_and(|live| live.status.is_some()) || worked;
         let waiting = self.queues.get_mut(&node).filter(|waiting| somebody && **waiting > 0);
         let Some(waiting) = waiting else { return };
@@ -337,7 +343,11 @@ fn meddle(world: &mut World, rng: &mut Rng) {
                 let mut extra = nodes[2].clone();
                 extra.id = "extra".into();
                 nodes.push(extra);
-                let edge = crate::api::flow::Edge { source: "store".into(), target: "extra".into(), ..Default::default() };
+                let edge = crate::api::flow::Edge {
+                    source: "store".into(),
+                    target: "extra".into(),
+                    ..Default::default()
+                };
                 flow.spec.graph.edges.push(edge);
             }
         }),
@@ -425,7 +435,11 @@ fn a_missing_secret_is_waited_for_without_a_deadline_and_heals() {
     let status = world.flow.as_ref().unwrap().status.as_ref().unwrap();
     let ready = condition::find(&status.conditions, ConditionType::Ready).unwrap();
     assert_eq!(ready.reason, "DependencyNotReady");
-    assert!(ready.message.contains("the Secret 'erp' with its credentials is missing: create it"), "{}", ready.message);
+    assert!(
+        ready.message.contains("the Secret 'erp' with its credentials is missing: create it"),
+        "{}",
+        ready.message
+    );
     world.secret = true;
     world.settle(&mut rng);
     assert_eq!(world.phase(), Some(FlowPhase::Active));
@@ -472,7 +486,10 @@ fn a_frozen_gateway_keeps_a_flow_from_becoming_active_and_is_named() {
     assert_eq!(world.phase(), Some(FlowPhase::Started));
     let status = world.flow.as_ref().unwrap().status.as_ref().unwrap();
     let ready = condition::find(&status.conditions, ConditionType::Ready).unwrap();
-    assert_eq!((ready.reason.as_str(), ready.message.as_str()), ("TriggerNotArmed", "waiting for gateway 'g2' to take up the route"));
+    assert_eq!(
+        (ready.reason.as_str(), ready.message.as_str()),
+        ("TriggerNotArmed", "waiting for gateway 'g2' to take up the route")
+    );
     world.settle(&mut rng);
     assert_eq!(world.phase(), Some(FlowPhase::Active));
 }

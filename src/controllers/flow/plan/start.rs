@@ -71,7 +71,8 @@ fn removed(flow: &Identity, valid: &ValidFlow, seen: &Snapshot) -> Removed {
     let known = seen.known().into_iter().filter(|node| !valid.nodes.contains_key(node));
     let late = report::elapsed(seen) >= Duration::from_secs(u64::try_from(flow.drain_seconds).unwrap_or(0));
     // Those before it in the graph may give it more as long as their own pods are not replaced.
-    let settled = super::was(seen, crate::api::condition::ConditionType::NodesReady) && report::is_current(seen);
+    let settled =
+        super::was(seen, crate::api::condition::ConditionType::NodesReady) && report::is_current(seen);
     let (done, draining) = known.partition(|node| late || settled && seen.is_empty(node));
     Removed { draining, done }
 }
@@ -97,7 +98,12 @@ fn deployments(
 }
 
 /// What the runner should do; none where there is nothing.
-fn work(flow: &Identity, valid: &ValidFlow, draining: &BTreeSet<NodeId>, seen: &Snapshot) -> Option<FlowWork> {
+fn work(
+    flow: &Identity,
+    valid: &ValidFlow,
+    draining: &BTreeSet<NodeId>,
+    seen: &Snapshot,
+) -> Option<FlowWork> {
     let wanted = valid.nodes.values().filter(|node| node.image.is_none()).map(|node| node.work.clone());
     let told = seen.work.iter().filter(|work| work.uid == flow.uid).flat_map(|work| &work.nodes);
     let left = told.filter(|node| draining.contains(&node.id)).cloned();
@@ -121,7 +127,8 @@ fn make(
     seen: &Snapshot,
 ) -> Vec<Step> {
     let nodes: BTreeSet<NodeId> = valid.nodes.keys().cloned().collect();
-    let queues: BTreeSet<NodeId> = nodes.iter().chain(&removed.draining).chain(&removed.done).cloned().collect();
+    let queues: BTreeSet<NodeId> =
+        nodes.iter().chain(&removed.draining).chain(&removed.done).cloned().collect();
     let mut steps = vec![];
     let left = queues.difference(&removed.done).cloned().collect::<BTreeSet<_>>();
     // A node leaves the list only when its queue is gone: the list is what is remembered of it.
@@ -160,7 +167,8 @@ fn remove(removed: &Removed, seen: &Snapshot) -> Vec<Step> {
         .cloned()
         .map(Step::DeleteDeployment)
         .collect();
-    let queued: BTreeSet<_> = seen.queues.iter().flatten().filter(|node| done.contains(*node)).cloned().collect();
+    let queued: BTreeSet<_> =
+        seen.queues.iter().flatten().filter(|node| done.contains(*node)).cloned().collect();
     if !queued.is_empty() && gone(removed, seen) && seen.broker_up {
         steps.push(Step::Abandon(queued.clone()));
         steps.push(Step::RemoveQueues(queued));

@@ -31,7 +31,9 @@ pub fn armed(seen: &Snapshot) -> Trigger {
     match seen.gateways.behind_arming(seen.route_since) {
         Ok(behind) if behind.is_empty() => Trigger::Armed(present),
         Ok(behind) => Trigger::NotArmed(format!("waiting for {} to take up the route", gateways(&behind))),
-        Err(NoGateway) => Trigger::NotArmed("no gateway is ready: look at the pods of Millrace's gateway".into()),
+        Err(NoGateway) => {
+            Trigger::NotArmed("no gateway is ready: look at the pods of Millrace's gateway".into())
+        }
     }
 }
 
@@ -46,6 +48,8 @@ pub fn still_heard(seen: &Snapshot) -> Option<String> {
 fn gateways(names: &[&str]) -> String {
     match names {
         [name] => format!("gateway '{name}'"),
-        names => format!("gateways {}", names.iter().map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ")),
+        names => {
+            format!("gateways {}", names.iter().map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", "))
+        }
     }
 }

@@ -1,0 +1,96 @@
+//! The pod of a runner.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, ResourceRequirements,
+    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+
+use crate::api::name::NamespaceName;
+use crate::controllers::flow::build::{
+    AGENT_PORT, AGENT_USER, BROKER_PATH, BuildConfig, CREDENTIALS_KEY, pod_security, probe, quantities,
+    restricted,
+};
+
+use super::NAME;
+
+/// Seconds that it has to finish what it handles.
+const GRACE: i64 = 60;
+const BROKER: &str = "millrace-broker";
+
+pub(super) fn spec(config: &BuildConfig, namespace: &NamespaceName) -> PodSpec {
+    PodSpec {
+        service_account_name: Some(NAME.into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(pod_security()),
+        termination_grace_period_seconds: Some(GRACE),
+        containers: vec![runner(config, namespace)],
+        volumes: Some(vec![Volume {
+            name: BROKER.into(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(NAME.into()),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        }]),
+        ..PodSpec::default()
+    }
+}
+
+fn runner(config: &BuildConfig, namespace: &NamespaceName) -> Container {
+    let credentials = format!("{BROKER_PATH}/{CREDENTIALS_KEY}");
+    let given = [
+        ("MILLRACE_NAMESPACE", namespace.as_str()),
+        ("MILLRACE_NATS_URL", &config.nats_url),
+        ("MILLRACE_NATS_JS_PREFIX", &config.js_prefix),
+        ("MILLRACE_NATS_CREDENTIALS", &credentials),
+    ];
+    let given = given.into_iter().map(|(name, value)| EnvVar {
+        name: name.into(),
+        value: Some(value.into()),
+        value_from: None,
+    });
+    let name = EnvVar {
+        name: "POD_NAME".into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "metadata.name".into(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+    };
+    Container {
+        name: "runner".into(),
+        image: Some(config.image.clone()),
+        args: Some(vec!["runner".into()]),
+        env: Some(given.chain([name]).collect()),
+        ports: Some(vec![ContainerPort {
+            name: Some("admin".into()),
+            container_port: AGENT_PORT.into(),
+            ..ContainerPort::default()
+        }]),
+        readiness_probe: Some(probe("/readyz", 1, 3)),
+        liveness_probe: Some(probe("/livez", 10, 6)),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities([("cpu", "10m"), ("memory", "32Mi")])),
+            limits: Some(quantities([("memory", "512Mi")])),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(true),
+            run_as_user: Some(AGENT_USER),
+            run_as_group: Some(AGENT_USER),
+            run_as_non_root: Some(true),
+            ..restricted()
+        }),
+        volume_mounts: Some(vec![VolumeMount {
+            name: BROKER.into(),
+            mount_path: BROKER_PATH.into(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    }
+}
