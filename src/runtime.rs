@@ -1,1 +1,20 @@
 //! Drives controllers. The only writer to the Kubernetes API.
+//!
+//! ```text
+//!   lease     who leads, and until when it may begin to write
+//!   watch     caches of what others write
+//!   drive     calls reconcile: bounded, limited, with growing pauses
+//!   writer    the one writer: fenced, conditional, silent where nothing is to be done
+//!   events    what people read in `kubectl describe`
+//! ```
+
+pub mod drive;
+pub mod events;
+pub mod lease;
+pub mod watch;
+pub mod writer;
+
+pub use drive::{DriveMetrics, Failure, Next, drive};
+pub use events::{Announcer, Note};
+pub use lease::{Election, Fence, Leadership};
+pub use writer::{Accidents, WriteError, Writer};

@@ -1,0 +1,308 @@
+//! The one writer to the Kubernetes API.
+//!
+//! Each write is fenced, has a time limit, and names what it expects: an update or a removal carries the uid and the
+//! resourceVersion that were seen, so that a request of one who no longer leads cannot undo what its successor has done.
+#![allow(clippy::disallowed_methods, reason = "this is the one room that writes")]
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt as _};
+use nix::sys::signal::{Signal, raise};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::lease::{Fence, NotLeader};
+
+mod same;
+
+/// The hash of what was last applied: an object that has it, and holds all that was applied, needs no write.
+pub const APPLIED: &str = "millrace.dev/applied";
+
+/// How long a write may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the operator may write to: any kind that lives in a namespace.
+pub trait Object:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Object for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+{
+}
+
+/// Why a write did not happen, or may not have.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The object is another than the one that was seen: look again.
+    #[error("the object has changed meanwhile")]
+    Conflict,
+    /// An object of this name belongs to somebody else.
+    #[error("an object of this name belongs to somebody else")]
+    Foreign,
+    /// The object is gone.
+    #[error("the object is gone")]
+    Gone,
+    /// The namespace is going: nothing can be made in it.
+    #[error("the namespace is being deleted")]
+    NamespaceEnding,
+    /// The API server does not allow it: rights, quota, a policy.
+    #[error("the API server does not allow it: {0}")]
+    Forbidden(String),
+    /// The API server takes no such object.
+    #[error("the API server takes no such object: {0}")]
+    Invalid(String),
+    /// No answer came in time: it may have happened.
+    #[error("the API server did not answer within {LIMIT:?}")]
+    Timeout,
+    /// Somebody else leads now.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    /// Anything else.
+    #[error("the request failed")]
+    Other(#[source] Box<kube::Error>),
+}
+
+impl WriteError {
+    /// One word for metrics.
+    #[must_use]
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Conflict => "Conflict",
+            Self::Foreign => "Foreign",
+            Self::Gone => "Gone",
+            Self::NamespaceEnding => "NamespaceEnding",
+            Self::Forbidden(_) => "Forbidden",
+            Self::Invalid(_) => "Invalid",
+            Self::Timeout => "Timeout",
+            Self::NotLeader(_) => "NotLeader",
+            Self::Other(_) => "Other",
+        }
+    }
+}
+
+impl From<kube::Error> for WriteError {
+    fn from(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = &error else { return Self::Other(Box::new(error)) };
+        let ending = || {
+            let causes = status.details.iter().flat_map(|details| &details.causes);
+            causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+        };
+        if status.is_conflict() {
+            Self::Conflict
+        } else if status.is_not_found() {
+            Self::Gone
+        } else if status.is_forbidden() {
+            if ending() { Self::NamespaceEnding } else { Self::Forbidden(status.message.clone()) }
+        } else if status.is_invalid() {
+            Self::Invalid(status.message.clone())
+        } else {
+            Self::Other(Box::new(error))
+        }
+    }
+}
+
+/// Accidents for tests: what they show must hold wherever a process ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accidents {
+    /// The process ends after this write.
+    pub exit_after: Option<u64>,
+    /// The process stands still before this write, after it has asked the fence.
+    pub stop_before: Option<u64>,
+}
+
+/// Writes in the name of one controller.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    manager: &'static str,
+    fence: Fence,
+    accidents: Accidents,
+    writes: Arc<AtomicU64>,
+}
+
+impl Writer {
+    /// For a controller, named `millrace-…`.
+    #[must_use]
+    pub fn new(client: Client, manager: &'static str, fence: Fence, accidents: Accidents) -> Self {
+        Self { client, manager, fence, accidents, writes: Arc::default() }
+    }
+
+    /// The same, in the name of another controller: writes are counted together.
+    #[must_use]
+    pub fn named(&self, manager: &'static str) -> Self {
+        Self { manager, ..self.clone() }
+    }
+
+    /// Makes an object, or makes the one that was seen what it should be. Writes nothing where it is so already.
+    ///
+    /// # Errors
+    /// [`WriteError::Foreign`] where an object of this name has another owner; whatever the API server says.
+    pub async fn put<K: Object>(&self, wanted: &K, live: Option<&K>) -> Result<(), WriteError> {
+        let wanted = stamped(wanted);
+        match live {
+            Some(live) => self.apply(&wanted, live).await,
+            None => match self.create(&wanted).await {
+                // The cache is behind, or somebody else was first: the server knows.
+                Err(WriteError::Conflict) => {
+                    let live = self.get::<K>(wanted.meta()).await?.ok_or(WriteError::Conflict)?;
+                    self.apply(&wanted, &live).await
+                }
+                done => done,
+            },
+        }
+    }
+
+    async fn create<K: Object>(&self, wanted: &K) -> Result<(), WriteError> {
+        let api: Api<K> = self.api(wanted.meta());
+        let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
+        let made = self.write(api.create(&params, wanted)).await;
+        match made {
+            Err(WriteError::Other(error)) if exists(&error) => Err(WriteError::Conflict),
+            made => made.map(drop),
+        }
+    }
+
+    async fn apply<K: Object>(&self, wanted: &K, live: &K) -> Result<(), WriteError> {
+        if !same_owner(wanted.meta(), live.meta()) {
+            return Err(WriteError::Foreign);
+        }
+        let mut body = serde_json::to_value(wanted).unwrap_or_default();
+        if same::holds(&serde_json::to_value(live).unwrap_or_default(), &body) {
+            return Ok(());
+        }
+        expect(&mut body, live.meta());
+        let api: Api<K> = self.api(live.meta());
+        let params = PatchParams::apply(self.manager).force();
+        self.write(api.patch(&live.name_any(), &params, &Patch::Apply(&body))).await.map(drop)
+    }
+
+    /// Writes the status of an object, where it differs from the one that was seen.
+    ///
+    /// # Errors
+    /// Whatever the API server says.
+    pub async fn put_status<K: Object, S: Serialize + PartialEq>(
+        &self,
+        seen: &K,
+        before: Option<&S>,
+        status: &S,
+    ) -> Result<(), WriteError> {
+        if before == Some(status) {
+            return Ok(());
+        }
+        let mut body = json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {}, "status": status});
+        expect(&mut body, seen.meta());
+        let api: Api<K> = self.api(seen.meta());
+        let params = PatchParams::apply(self.manager).force();
+        self.write(api.patch_status(&seen.name_any(), &params, &Patch::Apply(&body))).await.map(drop)
+    }
+
+    /// Sets the finalizers of an object. It must have been seen with all that others have set.
+    ///
+    /// # Errors
+    /// Whatever the API server says.
+    pub async fn set_finalizers<K: Object>(&self, seen: &K, finalizers: &[String]) -> Result<(), WriteError> {
+        let mut body = json!({"metadata": {"finalizers": finalizers}});
+        expect(&mut body, seen.meta());
+        let api: Api<K> = self.api(seen.meta());
+        let params = PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() };
+        self.write(api.patch(&seen.name_any(), &params, &Patch::Merge(&body))).await.map(drop)
+    }
+
+    /// Removes the object that was seen, and no other of its name. Its children go in the background.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where there is another of its name; whatever the API server says. One that is gone is no
+    /// error.
+    pub async fn delete<K: Object>(&self, seen: &ObjectMeta) -> Result<(), WriteError> {
+        let api: Api<K> = self.api(seen);
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let name = seen.name.clone().unwrap_or_default();
+        match self.write(api.delete(&name, &params)).await {
+            Err(WriteError::Gone) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    /// The object as the API server has it.
+    async fn get<K: Object>(&self, meta: &ObjectMeta) -> Result<Option<K>, WriteError> {
+        let api: Api<K> = self.api(meta);
+        let name = meta.name.clone().unwrap_or_default();
+        let found = tokio::time::timeout(LIMIT, api.get_opt(&name)).await;
+        Ok(found.map_err(|_| WriteError::Timeout)??)
+    }
+
+    fn api<K: Object>(&self, meta: &ObjectMeta) -> Api<K> {
+        Api::namespaced(self.client.clone(), meta.namespace.as_deref().unwrap_or_default())
+    }
+
+    /// One write: fenced, limited, and counted.
+    async fn write<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+        self.fence.check()?;
+        let number = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.accidents.stop_before == Some(number) {
+            let _ = raise(Signal::SIGSTOP);
+        }
+        let done = tokio::time::timeout(LIMIT, request).await;
+        if self.accidents.exit_after == Some(number) {
+            std::process::exit(87);
+        }
+        Ok(done.map_err(|_| WriteError::Timeout)??)
+    }
+}
+
+/// An object with the hash of what it is.
+fn stamped<K: Object>(wanted: &K) -> K {
+    let mut stamped = wanted.clone();
+    stamped.annotations_mut().remove(APPLIED);
+    let hash = same::hash(&serde_json::to_value(&stamped).unwrap_or_default());
+    stamped.annotations_mut().insert(APPLIED.to_owned(), hash);
+    stamped
+}
+
+/// Makes a write good for one version of one object only.
+fn expect(body: &mut Value, seen: &ObjectMeta) {
+    body["metadata"]["name"] = json!(seen.name);
+    body["metadata"]["namespace"] = json!(seen.namespace);
+    body["metadata"]["uid"] = json!(seen.uid);
+    body["metadata"]["resourceVersion"] = json!(seen.resource_version);
+}
+
+fn exists(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_already_exists())
+}
+
+/// Whether an object belongs to the owner of the one that is wanted: to the same controller, or both to none.
+fn same_owner(wanted: &ObjectMeta, live: &ObjectMeta) -> bool {
+    let controller = |meta: &ObjectMeta| {
+        let owners = meta.owner_references.iter().flatten();
+        owners
+            .into_iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner: &OwnerReference| owner.uid.clone())
+    };
+    let ours = |meta: &ObjectMeta| {
+        meta.labels
+            .iter()
+            .flatten()
+            .any(|(key, value)| key == crate::api::label::MANAGED_BY && value == "millrace")
+    };
+    controller(wanted) == controller(live) && ours(live)
+}
