@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+pub mod caches;
 pub mod flow;
 pub mod runner;
 

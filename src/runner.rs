@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+pub mod builtin;
+
 /// The options of `millrace runner`.
 #[derive(Clone, Debug, Args)]
 pub struct RunnerArgs {}

@@ -101,3 +101,37 @@ pub async fn table(client: &Client, namespace: &str, plural: &str) -> Value {
         .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
     client.request(request.body(vec![]).unwrap()).await.unwrap()
 }
+
+/// Makes a namespace of this name.
+pub async fn make_namespace(client: &Client, name: &str) {
+    let namespace = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
+    let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+    api.create(&PostParams::default(), &namespace).await.unwrap();
+}
+
+/// What an address answers to a GET: status and body.
+pub async fn get(url: &str) -> anyhow::Result<(u16, String)> {
+    request("GET", url, &[], Vec::new()).await.map(|(status, _, body)| (status, body))
+}
+
+/// What an address answers: status, headers, body.
+pub async fn request(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> anyhow::Result<(u16, http::HeaderMap, String)> {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+
+    let mut request = http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request.body(Full::new(bytes::Bytes::from(body)))?).await?;
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let body = answer.into_body().collect().await?.to_bytes();
+    Ok((status, headers, String::from_utf8_lossy(&body).into_owned()))
+}
