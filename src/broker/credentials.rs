@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
-use nkeys::KeyPair;
+use hmac::{Hmac, Mac};
+use nkeys::{KeyPair, KeyPairType};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -51,8 +52,7 @@ impl Foundation {
     pub fn new(now: i64) -> Result<Self, KeyError> {
         let (operator, account, system) =
             (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
-        let unlimited =
-            json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
+        let unlimited = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
         let mut storing = unlimited.clone();
         for limit in ["mem_storage", "disk_storage", "streams", "consumer"] {
             storing[limit] = json!(-1);
@@ -75,8 +75,8 @@ impl Foundation {
         Ok(Self {
             server,
             account: account.seed()?,
-            operator: user(&account, "operator", &everything, now)?,
-            gateway: user(&account, "gateway", &of_gateway(), now)?,
+            operator: user(&account, &KeyPair::new_user(), "operator", &everything, now)?,
+            gateway: user(&account, &KeyPair::new_user(), "gateway", &of_gateway(), now)?,
         })
     }
 }
@@ -97,6 +97,7 @@ impl Issuer {
     }
 
     /// The credentials of the pods of a Flow, good for the queues of these nodes; empty where the broker asks for none.
+    /// `made` is when the Flow was, in seconds since 1970: what is given twice is the same.
     ///
     /// # Errors
     /// The key cannot sign.
@@ -104,20 +105,25 @@ impl Issuer {
         &self,
         namespace: &NamespaceName,
         flow: &FlowName,
+        uid: &str,
         nodes: &BTreeSet<NodeId>,
-        now: i64,
+        made: i64,
     ) -> Result<String, KeyError> {
         let Some(account) = &self.account else { return Ok(String::new()) };
-        user(account, &format!("flow.{namespace}.{flow}"), &of_flow(namespace, flow, nodes), now)
+        let name = format!("flow.{namespace}.{flow}");
+        let key = key_of(account, &format!("{name}/{uid}"))?;
+        user(account, &key, &name, &of_flow(namespace, flow, nodes), made)
     }
 
-    /// The credentials of the runner of a namespace; empty where the broker asks for none.
+    /// The credentials of the runner of a namespace; empty where the broker asks for none. `made` is when the namespace was.
     ///
     /// # Errors
     /// The key cannot sign.
-    pub fn runner(&self, namespace: &NamespaceName, now: i64) -> Result<String, KeyError> {
+    pub fn runner(&self, namespace: &NamespaceName, made: i64) -> Result<String, KeyError> {
         let Some(account) = &self.account else { return Ok(String::new()) };
-        user(account, &format!("runner.{namespace}"), &of_runner(namespace), now)
+        let name = format!("runner.{namespace}");
+        let key = key_of(account, &format!("{name}/{made}"))?;
+        user(account, &key, &name, &of_runner(namespace), made)
     }
 }
 
@@ -161,17 +167,21 @@ fn of_runner(namespace: &NamespaceName) -> Rights {
             subject::written(subject::OBSERVED, &keys),
         ]
         .into(),
-        subscribe: [
-            format!("_IB.{namespace}.millrace-runner.>"),
-            subject::stored(subject::DESIRED, &keys),
-        ]
-        .into(),
+        subscribe: [format!("_IB.{namespace}.millrace-runner.>"), subject::stored(subject::DESIRED, &keys)]
+            .into(),
     }
 }
 
+/// The key of a user, from the account's: whoever makes it again makes the same, so that nothing is written twice.
+fn key_of(account: &KeyPair, user: &str) -> Result<KeyPair, KeyError> {
+    // A key may have any length.
+    let mac = Hmac::<Sha256>::new_from_slice(account.seed()?.as_bytes());
+    let mac = mac.map(|mac| mac.chain_update(user).finalize().into_bytes());
+    Ok(KeyPair::new_from_raw(KeyPairType::User, mac.map(Into::into).unwrap_or_default())?)
+}
+
 /// A user: its token and its key, as a credentials file holds them.
-fn user(account: &KeyPair, name: &str, rights: &Rights, now: i64) -> Result<String, KeyError> {
-    let key = KeyPair::new_user();
+fn user(account: &KeyPair, key: &KeyPair, name: &str, rights: &Rights, now: i64) -> Result<String, KeyError> {
     // Without these limits it could connect, and do nothing.
     let claims = json!({
         "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
@@ -220,7 +230,9 @@ mod tests {
         let foundation = Foundation::new(1).unwrap();
         let issuer = Issuer::new(&foundation.account).unwrap();
         let (shop, orders) = ("shop".parse().unwrap(), "orders".parse().unwrap());
-        let made = issuer.flow(&shop, &orders, &["fetch".parse().unwrap()].into(), 7).unwrap();
+        let made = issuer.flow(&shop, &orders, "u", &["fetch".parse().unwrap()].into(), 7).unwrap();
+        let again = issuer.flow(&shop, &orders, "u", &["fetch".parse().unwrap()].into(), 7).unwrap();
+        assert_eq!(made, again);
         let claims = claims(&made);
         let account = KeyPair::from_seed(&foundation.account).unwrap().public_key();
         assert_eq!((&claims["iss"], &claims["iat"]), (&json!(account), &json!(7)));
@@ -240,7 +252,7 @@ mod tests {
     #[test]
     fn where_the_broker_asks_for_no_credentials_there_are_none() {
         let (shop, orders) = ("shop".parse().unwrap(), "orders".parse().unwrap());
-        assert_eq!(Issuer::none().flow(&shop, &orders, &BTreeSet::new(), 1).unwrap(), "");
+        assert_eq!(Issuer::none().flow(&shop, &orders, "u", &BTreeSet::new(), 1).unwrap(), "");
         assert_eq!(Issuer::none().runner(&shop, 1).unwrap(), "");
     }
 }

@@ -170,12 +170,7 @@ impl EventLog {
 }
 
 /// What the log of an object lacks.
-fn missing<'a>(
-    uid: &str,
-    transitions: &'a Transitions,
-    last: &Last,
-    started: Timestamp,
-) -> Vec<Record<'a>> {
+fn missing<'a>(uid: &str, transitions: &'a Transitions, last: &Last, started: Timestamp) -> Vec<Record<'a>> {
     let recent = || transitions.recent.iter();
     let Some((_, told)) = last.of.as_ref().filter(|(of, _)| of == uid) else {
         // Nothing is there of this object: it is new, or its transitions are older than what the log keeps.
@@ -189,7 +184,13 @@ fn missing<'a>(
 }
 
 fn last_of(transitions: &Transitions) -> i64 {
-    transitions.recent.iter().map(|transition| transition.counter).chain(transitions.counter).max().unwrap_or(0)
+    transitions
+        .recent
+        .iter()
+        .map(|transition| transition.counter)
+        .chain(transitions.counter)
+        .max()
+        .unwrap_or(0)
 }
 
 /// A record in the form of a CloudEvent, in structured mode.
@@ -260,7 +261,10 @@ mod tests {
         assert_eq!(lacks(&transitions(1..=3), None, 100), ["1", "2", "3"]);
         assert_eq!(lacks(&transitions(1..=3), Some(("u", 1)), 100), ["2", "3"]);
         assert_eq!(lacks(&transitions(1..=3), Some(("u", 3)), 100), Vec::<String>::new());
-        assert_eq!(lacks(&transitions(5..=12), Some(("u", 2)), 100), ["gap 3-4", "5", "6", "7", "8", "9", "10", "11", "12"]);
+        assert_eq!(
+            lacks(&transitions(5..=12), Some(("u", 2)), 100),
+            ["gap 3-4", "5", "6", "7", "8", "9", "10", "11", "12"]
+        );
     }
 
     #[test]

@@ -79,12 +79,9 @@ pub async fn read(monitoring: &str) -> anyhow::Result<Settings> {
     let base = monitoring.trim_end_matches('/');
     let jsz: Jsz = get(&format!("{base}/jsz?config=true")).await?;
     let varz: Varz = get(&format!("{base}/varz")).await?;
-    let config = jsz.config.filter(|_| !jsz.disabled).context("the server runs without JetStream: enable it")?;
-    Ok(Settings {
-        sync_always: config.sync_always,
-        strict: config.strict,
-        max_payload: varz.max_payload,
-    })
+    let config =
+        jsz.config.filter(|_| !jsz.disabled).context("the server runs without JetStream: enable it")?;
+    Ok(Settings { sync_always: config.sync_always, strict: config.strict, max_payload: varz.max_payload })
 }
 
 async fn get<T: serde::de::DeserializeOwned>(url: &str) -> anyhow::Result<T> {
@@ -136,8 +133,10 @@ mod tests {
         assert_eq!(objections(&bad, &[]).len(), 3);
         assert_eq!(
             objections(&bad, &[Allowance::NotStrict, Allowance::MaxPayload]),
-            ["it acknowledges before it syncs: set `jetstream.sync_interval: always`, or allow 'sync-interval' by \
-              --nats-allow"]
+            [
+                "it acknowledges before it syncs: set `jetstream.sync_interval: always`, or allow 'sync-interval' by \
+              --nats-allow"
+            ]
         );
     }
 }

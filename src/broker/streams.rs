@@ -9,11 +9,12 @@ use async_nats::jetstream::context::{
     CreateStreamErrorKind, DeleteStreamErrorKind, GetStreamError, GetStreamErrorKind,
 };
 use async_nats::jetstream::stream::{
-    Config, ConsumerErrorKind, DiscardPolicy, LastRawMessageErrorKind, Republish, RetentionPolicy, StorageType,
-    Stream,
+    Config, ConsumerErrorKind, DiscardPolicy, Info, LastRawMessageErrorKind, Republish, RetentionPolicy,
+    StorageType, Stream,
 };
 use clap::Args;
 use futures::TryStreamExt as _;
+use k8s_openapi::jiff::Timestamp;
 use thiserror::Error;
 
 use super::connect::Broker;
@@ -76,16 +77,19 @@ impl Streams {
         Self { broker, limits, known: Arc::default(), locks: Arc::default() }
     }
 
-    /// Makes what the whole install shares: dead letters, event log, and the two buckets.
+    /// Makes what the whole install shares: dead letters, event log, and the two buckets. Gives the time when the event log
+    /// was made, by which another disk is noticed.
     ///
     /// # Errors
     /// The broker does not answer, or refuses.
-    pub async fn ensure_shared(&self) -> Result<(), StreamError> {
-        for config in [dead_letters(), events(), bucket(subject::DESIRED), bucket(subject::OBSERVED)] {
+    pub async fn ensure_shared(&self) -> Result<Timestamp, StreamError> {
+        let mut made = None;
+        for config in [dead_letters(), bucket(subject::DESIRED), bucket(subject::OBSERVED), events()] {
             let config = Config { num_replicas: self.limits.nats_replicas, ..config };
-            self.ensure_stream(config).await?;
+            made = Some(self.ensure_stream(config).await?.created);
         }
-        Ok(())
+        let nanoseconds = made.map_or(0, |made| made.unix_timestamp_nanos());
+        Ok(Timestamp::from_nanosecond(nanoseconds).unwrap_or_default())
     }
 
     /// Makes the queues of some of a Flow's nodes, and the stream that they lie in.
@@ -247,12 +251,10 @@ impl Streams {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    async fn ensure_stream(&self, config: Config) -> Result<(), StreamError> {
+    async fn ensure_stream(&self, config: Config) -> Result<Info, StreamError> {
         let made = self.broker.jetstream.create_or_update_stream(config).await;
-        made.map(drop).map_err(|error| match error.kind() {
-            CreateStreamErrorKind::JetStream(error) => {
-                StreamError::new("make a stream", error)
-            }
+        made.map_err(|error| match error.kind() {
+            CreateStreamErrorKind::JetStream(error) => StreamError::new("make a stream", error),
             _ => StreamError::new("make a stream", error),
         })
     }

@@ -86,6 +86,9 @@ fn of_image(
         let name = image.node.credentials.as_ref().map_or("", |from| &from.secret_ref.name);
         return State::Waiting(format!("the Secret '{name}' with its credentials is missing: create it"));
     }
+    if let Some(why) = seen.refused.get(id) {
+        return State::Starting(format!("its Deployment is refused: {why}"));
+    }
     match (wanted, live) {
         (Some(wanted), Some(live)) if revision(live) == revision(wanted) => {
             of_deployment(id, node, live, seen)

@@ -55,8 +55,7 @@ fn blocked(valid: &ValidFlow, seen: &Snapshot) -> Option<String> {
         return Some("the namespace is being deleted: nothing can be made in it".into());
     }
     let new = valid.nodes.keys().any(|node| !seen.queues.iter().flatten().any(|known| known == node));
-    (!seen.broker_up && new)
-        .then(|| "the message broker does not answer: look at the pods of Millrace's NATS".into())
+    seen.broker_trouble.clone().filter(|_| new)
 }
 
 /// Nodes that the spec no longer has.
@@ -136,7 +135,7 @@ fn make(
     if seen.queues.as_ref() != Some(&list) {
         steps.push(Step::PutBrokerSecret(list));
     }
-    if seen.broker_up {
+    if seen.broker_up() {
         steps.push(Step::EnsureQueues(nodes));
     }
     match work {
@@ -169,7 +168,7 @@ fn remove(removed: &Removed, seen: &Snapshot) -> Vec<Step> {
         .collect();
     let queued: BTreeSet<_> =
         seen.queues.iter().flatten().filter(|node| done.contains(*node)).cloned().collect();
-    if !queued.is_empty() && gone(removed, seen) && seen.broker_up {
+    if !queued.is_empty() && gone(removed, seen) && seen.broker_up() {
         steps.push(Step::Abandon(queued.clone()));
         steps.push(Step::RemoveQueues(queued));
     }
