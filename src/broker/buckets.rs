@@ -101,7 +101,7 @@ impl Bucket {
     }
 
     async fn read(&self, key: &str) -> Result<Option<Bytes>, StreamError> {
-        let failed = |error: &dyn ToString| StreamError::new("read a bucket", error.to_string());
+        let failed = |error: &dyn ToString| StreamError::new("read a bucket", error);
         if !self.broker.connected() {
             return Err(failed(&"it is away"));
         }

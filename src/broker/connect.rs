@@ -209,7 +209,7 @@ fn tell(event: &Event) {
         Event::ClientError(error) => tracing::debug!(%error, "Could not reach the message broker"),
         Event::SlowConsumer(_) => tracing::warn!("Messages came faster than they were taken"),
         Event::LameDuckMode | Event::Draining | Event::Closed => {
-            tracing::info!(%event, "The connection changes")
+            tracing::info!(%event, "The connection changes");
         }
     }
 }

@@ -58,12 +58,12 @@ impl Foundation {
             storing[limit] = json!(-1);
         }
         let root = json!({"type": "operator", "version": 2, "system_account": system.public_key()});
-        let root = token(&operator, &operator.public_key(), "millrace", root, now)?;
-        let of = |account: &KeyPair, name: &str, limits: Value| {
+        let root = token(&operator, &operator.public_key(), "millrace", &root, now)?;
+        let of = |account: &KeyPair, name: &str, limits: &Value| {
             let claims = json!({"type": "account", "version": 2, "limits": limits});
-            token(&operator, &account.public_key(), name, claims, now)
+            token(&operator, &account.public_key(), name, &claims, now)
         };
-        let (millrace, sys) = (of(&account, "MILLRACE", storing)?, of(&system, "SYS", unlimited)?);
+        let (millrace, sys) = (of(&account, "MILLRACE", &storing)?, of(&system, "SYS", &unlimited)?);
         let server = format!(
             "operator: {root}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n  {}: {millrace}\n  {}: \
              {sys}\n}}\n",
@@ -187,7 +187,7 @@ fn user(account: &KeyPair, key: &KeyPair, name: &str, rights: &Rights, now: i64)
         "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
         "pub": {"allow": rights.publish}, "sub": {"allow": rights.subscribe},
     });
-    let token = token(account, &key.public_key(), name, claims, now)?;
+    let token = token(account, &key.public_key(), name, &claims, now)?;
     Ok(format!(
         "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{}\n\
          ------END USER NKEY SEED------\n",
@@ -200,7 +200,7 @@ fn token(
     issuer: &KeyPair,
     subject: &str,
     name: &str,
-    claims: Value,
+    claims: &Value,
     now: i64,
 ) -> Result<String, nkeys::error::Error> {
     let mut body =

@@ -1,4 +1,4 @@
-//! The durable event log: every transition of every object as a CloudEvent, each exactly once, whoever leads.
+//! The durable event log: every transition of every object as a `CloudEvent`, each exactly once, whoever leads.
 //!
 //! Each is published with the sequence that its subject's last one has: where another has written meanwhile, it is read
 //! again what is missing. It lags where the broker is away, and nothing waits for it.
@@ -193,7 +193,7 @@ fn last_of(transitions: &Transitions) -> i64 {
         .unwrap_or(0)
 }
 
-/// A record in the form of a CloudEvent, in structured mode.
+/// A record in the form of a `CloudEvent`, in structured mode.
 fn event(object: &Told, record: &Record) -> Value {
     let (kind, time, data) = match record {
         Record::Move(transition) => (

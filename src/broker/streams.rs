@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{
     CreateStreamErrorKind, DeleteStreamErrorKind, GetStreamError, GetStreamErrorKind,
@@ -55,7 +56,7 @@ pub struct StreamError {
 }
 
 impl StreamError {
-    pub(super) fn new(what: &'static str, why: impl ToString) -> Self {
+    pub(super) fn new(what: &'static str, why: &dyn ToString) -> Self {
         Self { what, why: why.to_string() }
     }
 }
@@ -88,7 +89,7 @@ impl Streams {
             let config = Config { num_replicas: self.limits.nats_replicas, ..config };
             made = Some(self.ensure_stream(config).await?.created);
         }
-        let nanoseconds = made.map_or(0, |made| made.unix_timestamp_nanos());
+        let nanoseconds = made.map_or(0, DateTime::unix_timestamp_nanos);
         Ok(Timestamp::from_nanosecond(nanoseconds).unwrap_or_default())
     }
 
@@ -138,7 +139,7 @@ impl Streams {
             ..pull::Config::default()
         };
         let made = self.broker.jetstream.create_consumer_on_stream(config, stream).await;
-        made.map(drop).map_err(|error| StreamError::new("make a queue", error))
+        made.map(drop).map_err(|error| StreamError::new("make a queue", &error))
     }
 
     /// How many messages wait for each of these nodes or are being handled by them: a work queue keeps a message until it
@@ -156,9 +157,9 @@ impl Streams {
         let mut backlog: BTreeMap<_, _> = nodes.iter().map(|node| (node.clone(), 0)).collect();
         let Some(stream) = self.stream(namespace, WHAT).await? else { return Ok(backlog) };
         let all = format!("{}.*", subject::flow(namespace, flow));
-        let counted = stream.info_with_subjects(all).await.map_err(|error| StreamError::new(WHAT, error))?;
+        let counted = stream.info_with_subjects(all).await.map_err(|error| StreamError::new(WHAT, &error))?;
         let counted: HashMap<String, usize> =
-            counted.try_collect().await.map_err(|error| StreamError::new(WHAT, error))?;
+            counted.try_collect().await.map_err(|error| StreamError::new(WHAT, &error))?;
         for (node, count) in &mut backlog {
             let waiting = counted.get(&subject::node(namespace, flow, node)).copied().unwrap_or_default();
             *count = u64::try_from(waiting).unwrap_or(u64::MAX);
@@ -178,7 +179,7 @@ impl Streams {
         reason: &str,
     ) -> Result<u64, StreamError> {
         const WHAT: &str = "make dead letters";
-        let failed = |error: &dyn ToString| StreamError::new(WHAT, error.to_string());
+        let failed = |error: &dyn ToString| StreamError::new(WHAT, error);
         let Some(stream) = self.stream(namespace, WHAT).await? else { return Ok(0) };
         let (queue, mut from, mut count) = (subject::node(namespace, flow, node), 1, 0);
         loop {
@@ -229,10 +230,10 @@ impl Streams {
             match stream.delete_consumer(&durable).await {
                 Ok(_) => {}
                 Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(StreamError::new(WHAT, error)),
+                Err(error) => return Err(StreamError::new(WHAT, &error)),
             }
         }
-        let state = &stream.info().await.map_err(|error| StreamError::new(WHAT, error))?.state;
+        let state = &stream.info().await.map_err(|error| StreamError::new(WHAT, &error))?.state;
         if state.consumer_count == 0 && state.messages == 0 {
             self.forget(&name, None);
             match self.broker.jetstream.delete_stream(&name).await {
@@ -240,7 +241,7 @@ impl Streams {
                 Err(error)
                     if matches!(error.kind(), DeleteStreamErrorKind::JetStream(ref error)
                         if error.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND) => {}
-                Err(error) => return Err(StreamError::new(WHAT, error)),
+                Err(error) => return Err(StreamError::new(WHAT, &error)),
             }
         }
         Ok(())
@@ -254,8 +255,8 @@ impl Streams {
     async fn ensure_stream(&self, config: Config) -> Result<Info, StreamError> {
         let made = self.broker.jetstream.create_or_update_stream(config).await;
         made.map_err(|error| match error.kind() {
-            CreateStreamErrorKind::JetStream(error) => StreamError::new("make a stream", error),
-            _ => StreamError::new("make a stream", error),
+            CreateStreamErrorKind::JetStream(error) => StreamError::new("make a stream", &error),
+            _ => StreamError::new("make a stream", &error),
         })
     }
 
@@ -267,7 +268,7 @@ impl Streams {
         match self.broker.jetstream.get_stream(subject::stream(namespace)).await {
             Ok(stream) => Ok(Some(stream)),
             Err(error) if is_no_stream(&error) => Ok(None),
-            Err(error) => Err(StreamError::new(what, error)),
+            Err(error) => Err(StreamError::new(what, &error)),
         }
     }
 

@@ -60,19 +60,17 @@ pub async fn keys(client: &Client, namespace: &str, name: &str, auth: Auth) -> a
         anyhow::Ok(found.context("the API server did not answer in time")??)
     };
     let what = || format!("cannot read the Secret '{name}' in namespace '{namespace}'");
-    let secret = match read().await.with_context(what)? {
-        Some(secret) => secret,
-        None => {
-            // Nobody else writes it, and only one creation succeeds.
-            let writer =
-                Writer::new(client.clone(), "millrace-foundation", Fence::open(), Accidents::default());
-            match writer.put_new(&make(namespace, name, auth)?).await {
-                Ok(()) => tracing::info!(namespace, name, "Made the Secret with the broker's keys"),
-                Err(WriteError::Conflict) => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot make the Secret '{name}'")),
-            }
-            read().await.with_context(what)?.context("the Secret with the broker's keys is gone again")?
+    let secret = if let Some(secret) = read().await.with_context(what)? {
+        secret
+    } else {
+        // Nobody else writes it, and only one creation succeeds.
+        let writer = Writer::new(client.clone(), "millrace-foundation", Fence::open(), Accidents::default());
+        match writer.put_new(&make(namespace, name, auth)?).await {
+            Ok(()) => tracing::info!(namespace, name, "Made the Secret with the broker's keys"),
+            Err(WriteError::Conflict) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot make the Secret '{name}'")),
         }
+        read().await.with_context(what)?.context("the Secret with the broker's keys is gone again")?
     };
     let data = secret.data.unwrap_or_default();
     let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());

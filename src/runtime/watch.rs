@@ -58,7 +58,7 @@ pub fn cache_metadata<K: Cached>(
     let (store, mut writer) = reflector::store::<PartialObjectMeta<K>>();
     let task = tokio::spawn(async move {
         let events = watcher(api, config).default_backoff();
-        let mut events = events.modify(|object| strip(object)).boxed();
+        let mut events = events.modify(strip).boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {

@@ -294,7 +294,7 @@ impl Writer {
     /// Whatever the API server says. One that is gone or belongs to somebody else is no error.
     pub async fn delete_unwatched<K: Object>(&self, like: &ObjectMeta) -> Result<(), WriteError> {
         match self.get::<K>(like).await? {
-            Some(live) if same_owner(like, live.meta()) => self.delete::<K>(live.meta()).await,
+            Some(found) if same_owner(like, found.meta()) => self.delete::<K>(found.meta()).await,
             _ => Ok(()),
         }
     }

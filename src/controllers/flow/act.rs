@@ -30,18 +30,18 @@ pub async fn act(flow: &Arc<Flow>, identity: &Identity, steps: Vec<Step>, contex
     let puts = steps.iter().any(|step| matches!(step, Step::PutDeployment(..)));
     let mut done = Done { flow: flow.clone(), failure: None };
     for step in steps {
-        let note = step.note();
+        let words = step.note();
         let node = match &step {
-            Step::PutDeployment(node, _) => Some(node.clone()),
+            Step::PutDeployment(id, _) => Some(id.clone()),
             _ => None,
         };
         let Err(error) = take(&mut done.flow, identity, step, context).await else { continue };
         if let (Some(node), Some(why)) = (node, error.refusal()) {
             refused.insert(node, why);
-            done.failure = Some(error.into_failure(&note));
+            done.failure = Some(error.into_failure(&words));
             continue;
         }
-        done.failure = Some(error.into_failure(&note));
+        done.failure = Some(error.into_failure(&words));
         break;
     }
     if puts {
@@ -73,13 +73,13 @@ impl StepError {
         }
     }
 
-    fn into_failure(self, note: &str) -> Failure {
+    fn into_failure(self, step: &str) -> Failure {
         let category = match &self {
             Self::Write(error) => error.category(),
             Self::Stream(_) | Self::Publish(_) => "Broker",
             Self::Key(_) => "Key",
         };
-        Failure { category, error: anyhow::Error::new(self).context(format!("the step that {note} failed")) }
+        Failure { category, error: anyhow::Error::new(self).context(format!("the step that {step} failed")) }
     }
 }
 

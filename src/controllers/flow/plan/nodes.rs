@@ -160,7 +160,9 @@ pub fn message(nodes: &BTreeMap<NodeId, State>) -> String {
         text += &trouble;
     }
     if more > 0 {
-        text += &format!("; {more} more");
+        text += "; ";
+        text += &more.to_string();
+        text += " more";
     }
     text
 }
