@@ -2,6 +2,14 @@
 
 use clap::Args;
 
+pub mod answer;
+pub mod id;
+pub mod request;
+pub mod route;
+pub mod routes;
+pub mod table;
+pub mod target;
+
 /// The options of `millrace gateway`.
 #[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {}
