@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Health};
+use crate::admin::{self, Gate, Health};
 use crate::broker::connect::{self, Broker, BrokerArgs};
 use crate::metrics::Metrics;
 
@@ -71,8 +71,8 @@ pub struct GatewayArgs {
 
 /// Runs until it is told to stop.
 ///
-/// It is ready when it has the routes of all Flows, and stays so while the broker is away: then it answers 503, which a
-/// sender understands better than a connection that nobody takes.
+/// It is ready when it has the routes of all Flows and has reached the broker, and stays so while the broker is away:
+/// then it answers 503, which a sender understands better than a connection that nobody takes.
 ///
 /// # Errors
 /// What makes it impossible to go on.
@@ -93,6 +93,7 @@ pub async fn run(args: GatewayArgs) -> anyhow::Result<()> {
     tokio::spawn(watch::follow(client, routes.clone(), meter.clone(), health.gate("routes")));
     let announcing =
         tokio::spawn(announce::announce(broker.clone(), routes.clone(), args.name.clone(), ended.clone()));
+    tokio::spawn(open_once_connected(broker.clone(), health.gate("broker")));
     let intake = Arc::new(Intake::new(routes, broker.clone(), key, meter, draining.clone()));
     tracing::info!(listen = %args.listen, "Taking webhooks");
     let taking = tokio::spawn(server::serve(listener, intake, stopped.clone()));
@@ -151,6 +152,12 @@ impl Parts {
             key,
         })
     }
+}
+
+/// Opens the gate at the first connection. It stays open when that is lost.
+async fn open_once_connected(broker: Broker, gate: Gate) {
+    broker.wait_connected().await;
+    gate.open();
 }
 
 /// Waits for the signal to stop.
