@@ -33,7 +33,9 @@ pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> 
             only(fields, &["jq"])?;
             match fields.get("jq") {
                 Some(Value::String(_)) => Ok(()),
-                _ => Err(FieldError::wrong("fields.jq", "must be a jq expression, such as \"{body: .body}\"")),
+                _ => {
+                    Err(FieldError::wrong("fields.jq", "must be a jq expression, such as \"{body: .body}\""))
+                }
             }
         }
         _ if NOT_YET.contains(&name) => Err(FieldError {
@@ -47,7 +49,9 @@ pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> 
 
 fn only(fields: &Map<String, Value>, known: &[&str]) -> Result<(), FieldError> {
     match fields.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(FieldError::wrong(&format!("fields.{key}"), "is no field of this built-in: remove it")),
+        Some(key) => {
+            Err(FieldError::wrong(&format!("fields.{key}"), "is no field of this built-in: remove it"))
+        }
         None => Ok(()),
     }
 }
