@@ -83,6 +83,12 @@ impl Component {
         accepts(self.address).await
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn request(&self, input: &Input) -> http::Result<Request<Full<Bytes>>> {
         Request::post(&self.uri)
             .header(header::CONTENT_TYPE, "application/json")
