@@ -1,15 +1,174 @@
 //! The sidecar of an image node: moves the messages of one node.
+//!
+//! It holds no Kubernetes credentials, and knows of its node what its environment says.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
 use clap::Args;
+use sha2::{Digest, Sha256};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Gate, Health};
+use crate::api::name::{FlowName, NamespaceName};
+use crate::broker::work::{Handler, NodeWork};
+use crate::broker::{self, BrokerArgs};
+use crate::metrics::Metrics;
+use crate::pump::call::Component;
+use crate::pump::metrics::PumpMetrics;
+use crate::pump::{Place, Pump};
+
+/// How long what is in flight may take after SIGTERM. The component has ended by then, so that it is only about what came
+/// out of it.
+const LAST: Duration = Duration::from_secs(20);
+/// The header with the key of `/drain`.
+const DRAIN_KEY: &str = "millrace-drain-key";
 
 /// The options of `millrace agent`.
 #[derive(Clone, Debug, Args)]
-pub struct AgentArgs {}
+pub struct AgentArgs {
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// Namespace of the Flow
+    #[arg(long, env = "MILLRACE_NAMESPACE", value_name = "NAME")]
+    namespace: NamespaceName,
+    /// Name of the Flow
+    #[arg(long, env = "MILLRACE_FLOW", value_name = "NAME")]
+    flow: FlowName,
+    /// What the node does, as JSON
+    #[arg(long, env = "MILLRACE_WORK", value_name = "JSON")]
+    work: String,
+    /// What a request to /drain must give in the header `millrace-drain-key`; it is a secret of the pod
+    #[arg(long, env = "MILLRACE_DRAIN_KEY", value_name = "TEXT", hide_env_values = true)]
+    drain_key: String,
+    /// Address for /livez, /readyz, /metrics and /drain
+    #[arg(long, env = "MILLRACE_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8687")]
+    listen: SocketAddr,
+}
 
 /// Runs until it is told to stop.
 ///
 /// # Errors
 /// What makes it impossible to go on.
-pub async fn run(_args: AgentArgs) -> anyhow::Result<()> {
-    std::future::ready(Ok(())).await
+pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let work: NodeWork =
+        serde_json::from_str(&args.work).context("MILLRACE_WORK is no description of a node")?;
+    let Handler::Component { port, path } = &work.handler else {
+        bail!("MILLRACE_WORK is about a built-in node: those are run by `millrace runner`");
+    };
+    let place = Place { namespace: args.namespace, flow: args.flow, node: work.id.clone() };
+    let component = Arc::new(Component::new(&place, *port, path, work.timeout()));
+    let (health, metrics) = (Health::default(), Metrics::default());
+    let gates = Gates::new(&health);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+
+    let name = format!("millrace-agent {}/{}/{}", place.namespace, place.flow, place.node);
+    let inbox = format!("_IB.{}.{}", place.namespace, place.flow);
+    let broker = broker::connect(&args.broker, &name, Some(&inbox)).await?;
+    let handler: Arc<Component> = Arc::clone(&component);
+    let pump = Arc::new(Pump::start(broker.clone(), place, work, handler, PumpMetrics::new(&metrics)));
+
+    let drain = Drain { key: digest(args.drain_key.as_bytes()), pump: Arc::clone(&pump) };
+    let router = router(health, metrics, drain, component, gates.component);
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(admin::serve(args.listen, router, stop.clone()));
+    // Once it was there, a broker that goes away makes no pod unready: messages wait, and nothing would be better.
+    tokio::spawn(async move {
+        broker.wait_connected().await;
+        gates.broker.open();
+    });
+    let mut answers = pump.answers();
+    tokio::spawn(async move {
+        if answers.wait_for(|answers| *answers).await.is_ok() {
+            gates.queue.open();
+        }
+    });
+
+    tokio::select! {
+        ended = server => return ended.context("the server ended")?,
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("Finishing what is in flight");
+    if timeout(LAST, pump.drain()).await.is_err() {
+        tracing::warn!(messages = pump.in_flight(), "Giving back what could not be finished");
+        pump.leave().await;
+    }
+    stop.cancel();
+    Ok(())
+}
+
+/// What it waits for before it is ready.
+struct Gates {
+    broker: Gate,
+    queue: Gate,
+    component: Gate,
+}
+
+impl Gates {
+    fn new(health: &Health) -> Self {
+        let gates = Self {
+            broker: health.gate("broker"),
+            queue: health.gate("queue"),
+            component: health.gate("component"),
+        };
+        gates.broker.close("not connected yet");
+        gates.queue.close("the node's consumer does not answer yet");
+        gates
+    }
+}
+
+/// What `/drain` needs.
+#[derive(Clone)]
+struct Drain {
+    key: [u8; 32],
+    pump: Arc<Pump>,
+}
+
+fn router(health: Health, metrics: Metrics, drain: Drain, component: Arc<Component>, gate: Gate) -> Router {
+    let look = middleware::from_fn(move |request: Request, next: Next| {
+        let (component, gate) = (Arc::clone(&component), gate.clone());
+        async move {
+            if request.uri().path() == "/readyz" {
+                look(&component, &gate).await;
+            }
+            let response: Response = next.run(request).await;
+            response
+        }
+    });
+    let drain = Router::new().route("/drain", get(drain_now)).with_state(drain);
+    admin::router(health, metrics).merge(drain).layer(look)
+}
+
+/// Whether the component listens is looked at when somebody asks.
+async fn look(component: &Component, gate: &Gate) {
+    if component.accepts().await {
+        gate.open();
+    } else {
+        gate.close(format!("nothing accepts connections on {}", component.address()));
+    }
+}
+
+/// Returns when nothing is in flight any more. Who gives up waiting does not stop it.
+async fn drain_now(State(drain): State<Drain>, headers: HeaderMap) -> StatusCode {
+    let given = headers.get(DRAIN_KEY).map(|key| digest(key.as_bytes()));
+    // Of digests, it is of no use to know how much of them was right.
+    if given != Some(drain.key) {
+        return StatusCode::FORBIDDEN;
+    }
+    drain.pump.drain().await;
+    StatusCode::OK
+}
+
+fn digest(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
 }
