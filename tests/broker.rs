@@ -26,11 +26,8 @@ fn limits() -> LimitArgs {
 }
 
 async fn connect(nats: &Nats, credentials: &str, inbox: Option<&str>) -> Broker {
-    let args = BrokerArgs {
-        nats_url: nats.url().into(),
-        nats_credentials: None,
-        nats_js_prefix: "$JS.API".into(),
-    };
+    let args =
+        BrokerArgs { nats_url: nats.url().into(), nats_credentials: None, nats_js_prefix: "$JS.API".into() };
     let credentials = Credentials::Text(credentials.into());
     let broker = connect_with(&args, credentials, "test", inbox).await.unwrap();
     tokio::time::timeout(PATIENCE, broker.wait_connected()).await.unwrap();
@@ -126,7 +123,11 @@ async fn a_value_is_told_to_those_who_listen_and_stays_known_while_the_broker_is
     assert_eq!(key.as_deref(), Some("flow.shop.orders"));
     assert_eq!(seen.get::<Value>("flow.shop.orders").await.unwrap(), Some(json!({"at": at})));
     drop(nats);
-    let away = async { while reader.connected() { tokio::task::yield_now().await } };
+    let away = async {
+        while reader.connected() {
+            tokio::task::yield_now().await
+        }
+    };
     tokio::time::timeout(PATIENCE, away).await.unwrap();
     assert_eq!(seen.get::<Value>("flow.shop.orders").await.unwrap(), Some(json!({"at": at})));
     assert!(seen.get::<Value>("flow.shop.never").await.is_err());
@@ -234,11 +235,8 @@ async fn who_has_no_credentials_gets_nowhere_and_a_flow_reaches_its_own_queues_o
     observed.put("flow.shop.orders", &json!({"loaded": true})).await.unwrap();
     assert!(observed.put("flow.other.orders", &json!({})).await.is_err());
 
-    let args = BrokerArgs {
-        nats_url: nats.url().into(),
-        nats_credentials: None,
-        nats_js_prefix: "$JS.API".into(),
-    };
+    let args =
+        BrokerArgs { nats_url: nats.url().into(), nats_credentials: None, nats_js_prefix: "$JS.API".into() };
     let nobody = connect_with(&args, Credentials::None, "nobody", None).await.unwrap();
     let connected = tokio::time::timeout(Duration::from_secs(2), nobody.wait_connected()).await;
     assert!(connected.is_err(), "without credentials there is no connection");
