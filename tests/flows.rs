@@ -98,7 +98,7 @@ async fn a_flow_goes_up_takes_requests_passes_messages_on_and_goes_down() {
     install.gone("shop", "orders").await;
     let secrets: Api<Secret> = Api::namespaced(install.client.clone(), "shop");
     let left: Vec<_> =
-        secrets.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect();
+        secrets.list(&ListParams::default()).await.unwrap().iter().map(kube::ResourceExt::name_any).collect();
     assert!(left.iter().all(|name| name == "millrace-runner"), "{left:?}");
 }
 

@@ -33,10 +33,12 @@ pub fn plan(config: &BuildConfig, flow: &Identity, valid: &ValidFlow, seen: &Sna
         steps.extend(remove(&removed, seen));
         steps.extend(make(valid, &removed, deployments, work, seen));
     }
+    let ready = blocked.is_none() && states.values().all(|state| *state == nodes::State::Ready);
+    let trigger = trigger::armed(seen, ready);
     let running = Running {
         nodes: states,
         blocked,
-        trigger: trigger::armed(seen),
+        trigger,
         draining: removed.draining.iter().map(ToString::to_string).collect(),
     };
     let mut plan = report::running(flow, seen, running);
