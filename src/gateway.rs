@@ -6,6 +6,7 @@
 //!   server       connections: bounded, drained    connection     their limits of time
 //!   intake       a request from its first byte to its answer     meter      what is told of it
 //!   target, request, id, answer     the pure parts: path, message, ids, answers
+//!   crew         all that runs side by side, from start to end
 //! ```
 
 use std::net::SocketAddr;
@@ -17,21 +18,17 @@ use anyhow::Context as _;
 use clap::Args;
 use kube::{Client, Config};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Gate, Health};
 use crate::broker::connect::{self, Broker, BrokerArgs};
-use crate::metrics::Metrics;
 
+use self::crew::Crew;
 use self::id::MessageKey;
-use self::intake::Intake;
-use self::meter::Meter;
 use self::routes::Routes;
 
 pub mod announce;
 pub mod answer;
 pub mod connection;
+mod crew;
 pub mod id;
 pub mod intake;
 pub mod meter;
@@ -77,59 +74,29 @@ pub struct GatewayArgs {
 /// # Errors
 /// What makes it impossible to go on.
 pub async fn run(args: GatewayArgs) -> anyhow::Result<()> {
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = Signals::new()?;
     let parts = Parts::new(&args).await?;
     let listener = server::bind(args.listen).await?;
-    let (draining, stopped, ended) =
-        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let Parts { routes, broker, health, metrics, client, key } = parts;
-    let serving = health.gate("serving");
-    let answering = tokio::spawn(admin::serve(
-        args.admin_listen,
-        admin::router(health.clone(), metrics.clone()),
-        ended.clone(),
-    ));
-    let meter = Meter::new(&metrics);
-    tokio::spawn(watch::follow(client, routes.clone(), meter.clone(), health.gate("routes")));
-    let announcing =
-        tokio::spawn(announce::announce(broker.clone(), routes.clone(), args.name.clone(), ended.clone()));
-    tokio::spawn(open_once_connected(broker.clone(), health.gate("broker")));
-    let intake = Arc::new(Intake::new(routes, broker.clone(), key, meter, draining.clone()));
-    tracing::info!(listen = %args.listen, "Taking webhooks");
-    let taking = tokio::spawn(server::serve(listener, intake, stopped.clone()));
-    serving.open();
+    let mut crew = Crew::start(&args, parts, listener);
     tokio::select! {
-        () = told(&mut term, &mut interrupt) => {}
-        done = answering => return done.context("the server for probes ended")?,
+        () = signals.told() => {}
+        ended = crew.all.join_next() => return crew::fault(ended),
     }
-    // Endpoints follow the readiness, and those who send follow the endpoints: both take their time.
-    serving.close("the gateway is ending");
-    draining.cancel();
-    tracing::info!(seconds = args.drain_delay, "Told to stop: going on until nobody sends any more");
-    let last = async {
-        sleep(Duration::from_secs(args.drain_delay)).await;
-        stopped.cancel();
-        taking.await
-    };
+    let delay = Duration::from_secs(args.drain_delay);
     tokio::select! {
-        done = last => done.context("the server for webhooks failed")?,
-        () = told(&mut term, &mut interrupt) => tracing::warn!("Told to stop a second time: ending at once"),
+        () = crew.end(delay) => {}
+        () = signals.told() => tracing::warn!("Told to stop a second time: ending at once"),
     }
-    ended.cancel();
-    let _ = announcing.await;
-    let _ = tokio::time::timeout(Duration::from_secs(1), broker.client.flush()).await;
     tracing::info!("Ended");
     Ok(())
 }
 
 /// What a gateway is made of.
 struct Parts {
-    routes: Arc<Routes>,
-    broker: Broker,
-    health: Health,
-    metrics: Metrics,
-    client: Client,
-    key: MessageKey,
+    pub routes: Arc<Routes>,
+    pub broker: Broker,
+    pub client: Client,
+    pub key: MessageKey,
 }
 
 impl Parts {
@@ -143,27 +110,24 @@ impl Parts {
             Client::try_from(config).context("cannot use the configuration of the Kubernetes API")?;
         let name = format!("millrace-gateway {}", args.name);
         let broker = connect::connect(&args.broker, &name, Some(INBOX)).await?;
-        Ok(Self {
-            routes: Arc::default(),
-            broker,
-            health: Health::default(),
-            metrics: Metrics::default(),
-            client,
-            key,
-        })
+        Ok(Self { routes: Arc::default(), broker, client, key })
     }
 }
 
-/// Opens the gate at the first connection. It stays open when that is lost.
-async fn open_once_connected(broker: Broker, gate: Gate) {
-    broker.wait_connected().await;
-    gate.open();
-}
+/// The signals to stop.
+struct Signals(Signal, Signal);
 
-/// Waits for the signal to stop.
-async fn told(term: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let hear = |kind| signal(kind).context("cannot hear signals");
+        Ok(Self(hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?))
+    }
+
+    /// Waits for one.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
     }
 }

@@ -12,6 +12,9 @@ use crate::gateway::id::{Content, MessageKey};
 use crate::gateway::route::Route;
 use crate::gateway::target::{Target, decode};
 
+/// How deep JSON may be.
+const DEEPEST: usize = 100;
+
 /// How a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -87,15 +90,33 @@ pub fn body(kind: Kind, bytes: &[u8]) -> Result<Value, Refusal> {
     match kind {
         Kind::Text => utf8().map(Value::from),
         _ if bytes.is_empty() => Ok(Value::Object(Map::new())),
-        // The parser's limit of depth is what keeps a body of a million brackets from the end of the stack.
-        Kind::Json => serde_json::from_str(utf8()?).map_err(|error| {
-            Refusal::malformed(
-                "InvalidJson",
-                format!("the body is no JSON: {error}; send JSON, or another `Content-Type`"),
-            )
-        }),
+        Kind::Json => json(utf8()?),
         Kind::Form => fields(utf8()?).map(Value::Object),
         Kind::Nothing => Err(Refusal::media_type("`Content-Type` is missing")),
+    }
+}
+
+/// The parser's own limit of depth keeps a body of a million brackets from the end of the stack. Ours is lower: whoever
+/// reads the message later has a body inside something else, and the same parser.
+fn json(text: &str) -> Result<Value, Refusal> {
+    let broken = |what: &dyn std::fmt::Display| {
+        let message = format!("the body is no JSON: {what}; send JSON, or another `Content-Type`");
+        Refusal::malformed("InvalidJson", message)
+    };
+    let value = serde_json::from_str(text).map_err(|error| broken(&error))?;
+    if is_deeper(&value, DEEPEST) {
+        Err(broken(&format!("more than {DEEPEST} levels deep")))
+    } else {
+        Ok(value)
+    }
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let inside = |value: &Value| is_deeper(value, levels - 1);
+    match value {
+        Value::Array(values) => levels == 0 || values.iter().any(inside),
+        Value::Object(fields) => levels == 0 || fields.values().any(inside),
+        _ => false,
     }
 }
 

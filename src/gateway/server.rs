@@ -20,13 +20,13 @@ use crate::gateway::connection::{Busy, Limited};
 use crate::gateway::intake::Intake;
 
 /// How many connections there may be at a time.
-const CONNECTIONS: usize = 4096;
+const CONNECTIONS: usize = 2048;
 /// When fewer than this are free, connections are not kept after their request.
 const SCARCE: usize = CONNECTIONS / 8;
 /// How long a connection may be idle: longer than the pools of the usual proxies keep one (60 s).
 const IDLE: Duration = Duration::from_secs(75);
-/// The most headers of a request, and the most bytes of them all: more is answered with 431.
-const HEADERS: (usize, usize) = (100, 64 << 10);
+/// The most bytes that the headers of a request may have: more is answered with 431, as are more than hyper's 100 headers.
+const HEADERS: usize = 64 << 10;
 /// How long requests may take to end when nothing new is taken: longer than any of them may take.
 const END: Duration = Duration::from_secs(23);
 
@@ -118,8 +118,10 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .max_headers(HEADERS.0)
-        .max_buf_size(HEADERS.1)
+        .max_header_size(HEADERS)
+        .max_buf_size(HEADERS)
+        // A sender that has said all it has to say may still want the answer.
+        .half_close(true)
         .serve_connection(stream, service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "A connection broke off");

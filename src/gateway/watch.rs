@@ -21,6 +21,8 @@ use crate::gateway::routes::Routes;
 
 /// How long a watch may last and say nothing: one whose server is gone without a word is begun anew.
 const WATCH_SECONDS: u32 = 60;
+/// How many Flows are asked for at a time: what is received at once stays in the memory of the process.
+const PAGE: u32 = 100;
 /// How long a page of a list may take.
 const LIST: Duration = Duration::from_secs(30);
 
@@ -31,7 +33,7 @@ type Seen = DeserializeGuard<Flow>;
 pub async fn follow(client: Client, routes: Arc<Routes>, meter: Meter, gate: Gate) {
     let mut follower = Follower { routes, meter, gate, coming: None };
     loop {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         let events = watcher(Api::<Seen>::all(client.clone()), config).backoff(Pause::default());
         follower.until_stuck(events).await;
         tracing::warn!("The list of Flows did not come to an end and is asked for again");

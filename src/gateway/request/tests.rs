@@ -133,6 +133,21 @@ fn a_million_brackets_are_refused() {
 }
 
 #[test]
+fn the_deepest_body_can_be_read_by_whoever_gets_its_message() {
+    let nested = |levels| [vec![b'['; levels], vec![b']'; levels]].concat();
+    let parts = parts("POST", "/hook/shop/orders", &[("content-type", "application/json")]);
+    let deepest = message(&parts, &nested(100)).unwrap();
+    assert!(serde_json::from_str::<Value>(&json!({"messages": [deepest]}).to_string()).is_ok());
+    assert_eq!(
+        message(&parts, &nested(101)).unwrap_err().message,
+        "the body is no JSON: more than 100 levels deep; send JSON, or another `Content-Type`"
+    );
+    let objects = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    assert!(message(&parts, objects(100).as_bytes()).is_ok());
+    assert!(message(&parts, objects(101).as_bytes()).is_err());
+}
+
+#[test]
 fn a_post_gives_body_query_and_headers() {
     let headers = [
         ("content-type", "application/json"),
