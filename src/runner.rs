@@ -3,6 +3,7 @@
 use clap::Args;
 
 pub mod builtin;
+pub mod jq;
 
 /// The options of `millrace runner`.
 #[derive(Clone, Debug, Args)]
