@@ -95,7 +95,8 @@ impl Handle for Log {
     fn handle<'a>(&'a self, input: &'a Input) -> BoxFuture<'a, Attempt> {
         let Place { flow, node, .. } = &self.place;
         let body = input.body();
-        let end = (0..=LOGGED.min(body.len())).rev().find(|end| body.is_char_boundary(*end)).unwrap_or_default();
+        let end =
+            (0..=LOGGED.min(body.len())).rev().find(|end| body.is_char_boundary(*end)).unwrap_or_default();
         let more = if end < body.len() { "…" } else { "" };
         tracing::info!(%flow, %node, id = input.id, body = format!("{}{more}", &body[..end]), "Message");
         Box::pin(std::future::ready(Attempt::Answer(input.payload.clone(), None)))
