@@ -13,6 +13,7 @@ use crate::agent::{self, AgentArgs};
 use crate::api::definition;
 use crate::controllers::{self, OperatorArgs};
 use crate::gateway::{self, GatewayArgs};
+use crate::runner::jq::worker;
 use crate::runner::{self, RunnerArgs};
 use crate::telemetry::{self, LogArgs};
 
@@ -39,6 +40,9 @@ enum Command {
     Agent(AgentArgs),
     /// Run the built-in nodes of one namespace's flows
     Runner(RunnerArgs),
+    /// Evaluate jq expressions for a runner
+    #[command(hide = true)]
+    JqWorker,
     /// Print the CustomResourceDefinitions of the four kinds, for `kubectl apply -f -`
     Crds {
         /// Write one file a kind into this folder instead
@@ -58,6 +62,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         // One thread: these run beside every component, and wait for the network most of the time.
         Command::Agent(args) => role(&cli.log, Builder::new_current_thread(), agent::run(args)),
         Command::Runner(args) => role(&cli.log, Builder::new_current_thread(), runner::run(args)),
+        Command::JqWorker => worker::run(),
         Command::Crds { dir: Some(dir) } => write_crds(&dir),
         Command::Crds { dir: None } => print_crds(),
     }

@@ -146,6 +146,12 @@ impl Pump {
         self.flight.size().0
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
+    }
+
     /// Pulls nothing more, and returns when nothing is in flight.
     pub async fn drain(&self) {
         self.advance(Phase::Draining);

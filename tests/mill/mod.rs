@@ -322,9 +322,23 @@ impl Role {
         Self::spawn(mill, "runner", [("POD_NAME", "runner-1")].iter().chain(env).copied())
     }
 
+    /// The same, with its log in its `stderr`.
+    pub async fn logging_runner(mill: &Mill) -> Self {
+        Self::spawn_with(mill, "runner", [("POD_NAME", "runner-1")].into_iter(), Stdio::piped())
+    }
+
     fn spawn<'a>(mill: &Mill, role: &str, env: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let listen = format!("127.0.0.1:{}", free_port());
         let log = std::env::var("MILLRACE_TEST_LOG").map_or(Stdio::null(), |_| Stdio::inherit());
+        Self::spawn_with(mill, role, env, log)
+    }
+
+    fn spawn_with<'a>(
+        mill: &Mill,
+        role: &str,
+        env: impl Iterator<Item = (&'a str, &'a str)>,
+        log: Stdio,
+    ) -> Self {
+        let listen = format!("127.0.0.1:{}", free_port());
         let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
             .arg(role)
             .env("MILLRACE_NATS_URL", &mill.url)
