@@ -14,7 +14,7 @@ use install::{Install, PATIENCE, Process, SYSTEM, eventually, flow, said};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Resource, ResourceExt as _};
 use millrace::api::condition::ConditionType::{Ready, TriggerArmed};
 use millrace::api::flow::phase::FlowPhase::{Active, Failed, Inactive, Started, Starting, Stopping};
@@ -84,7 +84,7 @@ async fn a_flow_goes_up_takes_requests_passes_messages_on_and_goes_down() {
     let log = install.plane.folder().join("runner-shop.log");
     let seen = eventually(async || {
         let text = std::fs::read_to_string(&log).unwrap();
-        text.lines().any(|line| line.contains("last") && line.contains(&id))
+        text.lines().any(|line| line.contains("last") && line.contains("{\"id\":7}"))
     });
     assert!(seen.await, "{}", std::fs::read_to_string(&log).unwrap());
 
@@ -231,6 +231,9 @@ async fn an_operator_that_ends_after_any_write_is_made_good_by_its_successor() {
             let done = eventually(async || {
                 if successor.is_none() && !operator.is_running() {
                     accidents += 1;
+                    // Its lease would last some seconds more, and is tested elsewhere.
+                    let leases: Api<Lease> = Api::namespaced(install.client.clone(), SYSTEM);
+                    leases.delete("millrace-operator", &DeleteParams::default()).await.unwrap();
                     successor = Some(install.operator(&format!("successor-{k}-{stage}"), &[]));
                 }
                 let flow = api.get("orders").await.unwrap();

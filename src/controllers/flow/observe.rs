@@ -40,6 +40,7 @@ pub async fn observe(
     let key = subject::flow_key(&identity.namespace, &identity.name);
     let going = caches.namespaces.get(&ObjectRef::new(namespace));
     let broker = |error| Failure { category: "Broker", error: anyhow::Error::new(error) };
+    let since = context.routes.since(flow);
     let known_to_broker = context.broker.is_known();
     let mut seen = Snapshot {
         flow: flow.clone(),
@@ -56,7 +57,8 @@ pub async fn observe(
         loaded: None,
         runner: runner_of(namespace, context),
         gateways: gateways(&caches.gateways.state(), context),
-        route_since: context.routes.since(flow),
+        route_since: since.route,
+        accepted_since: since.accepted,
         announced: is_announced(flow, identity, context),
     };
     for pod in caches.pods_of.of(&caches.pods, namespace, name) {

@@ -4,32 +4,62 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::api::condition::{self, ConditionType};
 use crate::api::flow::Flow;
 use crate::api::flow::route::RouteState;
 
 /// The route states of all Flows, by uid. It is not stored: after a restart the present version counts, which is later,
 /// so that gateways have to confirm anew what they may have confirmed before.
 #[derive(Debug, Default)]
-pub struct RouteMemory(Mutex<HashMap<String, (RouteState, u64)>>);
+pub struct RouteMemory(Mutex<HashMap<String, Known>>);
+
+/// What is remembered of one Flow.
+#[derive(Debug)]
+struct Known {
+    state: RouteState,
+    since: u64,
+    /// The generation that was accepted last: with it gateways take up another entry node.
+    accepted: Option<i64>,
+    accepted_since: u64,
+}
+
+/// The first versions that were seen as the Flow is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// With its route state.
+    pub route: u64,
+    /// With the generation that was accepted last.
+    pub accepted: u64,
+}
 
 impl RouteMemory {
-    /// The resourceVersion of the first version that was seen with the route state that this one has.
-    pub fn since(&self, flow: &Flow) -> u64 {
-        let state = RouteState::of(flow);
-        let version = version(flow);
+    /// The resourceVersions of the first versions that were seen with what this one has.
+    pub fn since(&self, flow: &Flow) -> Since {
+        let (state, accepted, version) = (RouteState::of(flow), accepted(flow), version(flow));
         let uid = flow.metadata.uid.clone().unwrap_or_default();
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = memory.entry(uid).or_insert_with(|| (state.clone(), version));
-        if entry.0 != state {
-            *entry = (state, version);
+        let new = || Known { state: state.clone(), since: version, accepted, accepted_since: version };
+        let known = memory.entry(uid).or_insert_with(new);
+        if known.state != state {
+            (known.state, known.since) = (state, version);
         }
-        entry.1
+        if known.accepted != accepted {
+            (known.accepted, known.accepted_since) = (accepted, version);
+        }
+        Since { route: known.since, accepted: known.accepted_since }
     }
 
     /// Forgets a Flow that is gone.
     pub fn forget(&self, uid: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
+}
+
+/// The generation that was accepted last.
+fn accepted(flow: &Flow) -> Option<i64> {
+    let conditions = &flow.status.as_ref()?.conditions;
+    let accepted = condition::find(conditions, ConditionType::Accepted)?;
+    accepted.observed_generation.filter(|_| accepted.status == "True")
 }
 
 /// The version of an object as a number: since Kubernetes 1.35 versions of one kind may be compared (KEP-5504), and they
@@ -67,12 +97,12 @@ mod tests {
     #[test]
     fn a_version_counts_from_the_first_with_the_present_route_state_and_no_later_write_raises_it() {
         let memory = RouteMemory::default();
-        assert_eq!(memory.since(&flow(5, false, false)), 5);
-        assert_eq!(memory.since(&flow(6, false, false)), 5);
-        assert_eq!(memory.since(&flow(7, false, true)), 7);
-        assert_eq!(memory.since(&flow(9, false, true)), 7);
-        assert_eq!(memory.since(&flow(12, true, true)), 12);
+        assert_eq!(memory.since(&flow(5, false, false)).route, 5);
+        assert_eq!(memory.since(&flow(6, false, false)).route, 5);
+        assert_eq!(memory.since(&flow(7, false, true)).route, 7);
+        assert_eq!(memory.since(&flow(9, false, true)).route, 7);
+        assert_eq!(memory.since(&flow(12, true, true)).route, 12);
         memory.forget("u");
-        assert_eq!(memory.since(&flow(20, true, true)), 20);
+        assert_eq!(memory.since(&flow(20, true, true)).route, 20);
     }
 }

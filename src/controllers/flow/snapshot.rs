@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub gateways: Gateways,
     /// The resourceVersion of the first version of the Flow that was seen with its present route state.
     pub route_since: u64,
+    /// The same for the generation of it that was accepted last, by which gateways know the entry node.
+    pub accepted_since: u64,
     /// Whether the event log has the last transition of the Flow.
     pub announced: bool,
 }

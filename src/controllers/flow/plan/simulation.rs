@@ -141,6 +141,7 @@ impl World {
                 applied: self.gateways.iter().map(|(name, (version, _))| (name.clone(), *version)).collect(),
             },
             route_since: since,
+            accepted_since: version,
             announced: true,
         })
     }

@@ -74,7 +74,9 @@ fn removed(flow: &Identity, valid: &ValidFlow, seen: &Snapshot) -> Removed {
     // Those before it in the graph may give it more as long as their own pods are not replaced.
     let settled =
         super::was(seen, crate::api::condition::ConditionType::NodesReady) && report::is_current(seen);
-    let (done, draining) = known.partition(|node| late || settled && seen.is_empty(node));
+    // A gateway that has not heard of it may still send to the node that was the first one.
+    let heard = seen.gateways.behind_disarming(seen.accepted_since).is_empty();
+    let (done, draining) = known.partition(|node| late || settled && heard && seen.is_empty(node));
     Removed { draining, done }
 }
 
