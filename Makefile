@@ -1,16 +1,24 @@
 # The commands of a person at work. Each says what it does; `make help` lists them.
 
 CARGO ?= cargo
-RIG    = $(or $(CARGO_TARGET_DIR),target)/debug/rig
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+RIG    = $(TARGET)/debug/rig
 
 # The tests of the node need root: their own, or sudo's where it asks for no password.
 ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status test generate lint
+.PHONY: help demo up down status program image test generate lint
+
+# Static, so that an image needs nothing else.
+HOST    := $(shell rustc -vV | sed -n 's/host: //p')
+SHIPPED  = $(TARGET)/image/$(HOST)/image
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Install the chart into the node, run a flow and show it; CONTEXT=name IMAGE=ref: in a cluster of yours
+	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' COMPONENT_IMAGE='$(COMPONENT_IMAGE)' MAKE='$(MAKE)' RIG='$(RIG)' demo/run.sh
 
 up: ## Start a one-node Kubernetes of our own; needs root, and asks sudo for it
 	$(CARGO) build --locked --workspace --bins
@@ -26,12 +34,19 @@ status: | $(RIG) ## Say how it is
 $(RIG):
 	$(CARGO) build --locked --workspace --bins
 
+program: ## Build the program that is shipped, and the component of the examples: static, small
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile image --target $(HOST) \
+	  --target-dir $(TARGET)/image --package millrace --package component --bins
+
+image: program | $(RIG) ## Write the images and import them into the node that runs
+	@demo/images.sh '$(RIG)' '$(SHIPPED)' '$(TARGET)/images.env'
+
 test: ## Run every test, against real components
 	$(CARGO) test --locked --workspace
 ifeq ($(ROOT),yes)
 	$(CARGO) test --locked --workspace --features rig/node --test node
 else ifeq ($(ROOT),sudo)
-	CARGO_TARGET_$(shell rustc -vV | sed -n 's/host: //p' | tr a-z- A-Z_)_RUNNER='sudo --preserve-env=HOME,XDG_CACHE_HOME,PATH,RIG_INSTALL' \
+	CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER='sudo --preserve-env=HOME,XDG_CACHE_HOME,PATH,RIG_INSTALL' \
 	  $(CARGO) test --locked --workspace --features rig/node --test node
 else
 	@echo 'The tests of the node were left out: they need root, or sudo without a password.'

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Installs Millrace as a user would, runs a flow, and shows what happens.
+#
+# Without CONTEXT it starts the node of this checkout, and builds the images. With CONTEXT (and IMAGE) it uses a context of
+# your kubeconfig, and says which before it does anything.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+system=millrace-system namespace=shop flow=orders
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
+
+# What a person would look at who sees this fail.
+explain() {
+  say "The demo stopped here. What there is:"
+  kubectl -n "$system" get pods -o wide || true
+  kubectl -n "$system" get events --sort-by=.lastTimestamp 2> /dev/null | tail -n 8 || true
+  kubectl -n "$system" logs deployment/millrace-operator --tail 10 2> /dev/null || true
+  kubectl -n "$namespace" get flows,pods 2> /dev/null || true
+  kubectl -n "$namespace" describe flow "$flow" 2> /dev/null | tail -n 40 || true
+}
+
+set_up() {
+  if [ -n "${CONTEXT:-}" ]; then
+    : "${IMAGE:?with CONTEXT, give IMAGE: the image of Millrace that the cluster can pull}"
+    say "Using the context '$CONTEXT' of ${KUBECONFIG:-~/.kube/config}"
+    shopt -s expand_aliases
+    kubectl() { command kubectl --context "$CONTEXT" "$@"; }
+    helm() { command helm --kube-context "$CONTEXT" "$@"; }
+    kubectl cluster-info | head -n 1
+    values=(--set "image.repository=${IMAGE%:*}" --set "image.tag=${IMAGE##*:}")
+  else
+    say "1. A node, and the images of this checkout (the first time takes some minutes)"
+    unset KUBECONFIG
+    "$MAKE" --no-print-directory up image
+    export PATH="$PWD/.rig/bin:$PATH" KUBECONFIG="$PWD/.rig/kubeconfig"
+    # shellcheck disable=SC1091
+    . target/images.env
+    values=(
+      --set "image.repository=${IMAGE%:*}" --set "image.tag=${IMAGE##*:}"
+      --set "nats.image.repository=${NATS_IMAGE%:*}" --set "nats.image.tag=${NATS_IMAGE##*:}"
+    )
+  fi
+  trap explain ERR
+}
+
+install() {
+  say "2. Millrace, installed with helm"
+  run helm upgrade --install millrace charts/millrace --namespace "$system" --create-namespace \
+    --values demo/values.yaml "${values[@]}" --wait --timeout 5m --hide-notes
+  kubectl -n "$system" get pods
+}
+
+start() {
+  say "3. A flow: an image and two built-ins, from kubectl apply to Active"
+  kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - > /dev/null
+  local began=$EPOCHREALTIME
+  if [ -n "${COMPONENT_IMAGE:-}" ]; then
+    sed "s|rig.local/component:1|$COMPONENT_IMAGE|" examples/webhook-flow/flow.yaml | kubectl -n "$namespace" apply -f -
+  else
+    run kubectl -n "$namespace" apply -f examples/webhook-flow/
+  fi
+  kubectl -n "$namespace" patch flow "$flow" --type=merge -p '{"spec":{"suspend":null}}' > /dev/null
+  run kubectl -n "$namespace" wait "flow/$flow" --for=condition=Ready --timeout=3m
+  awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN {printf "Active %.1f s after it was applied\n", b - a}'
+  kubectl -n "$namespace" get flow "$flow"
+}
+
+# The gateway's address, as it is reached from here.
+gateway() {
+  local node port
+  node=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
+  port=$(kubectl -n "$system" get service millrace-gateway -o jsonpath='{.spec.ports[0].nodePort}')
+  GATEWAY=$node:$port
+}
+
+status() { curl -s -o /dev/null -w '%{http_code}' "$@"; }
+
+# eventually WHAT COMMAND: until the command succeeds, for at most 30 seconds.
+eventually() {
+  local what=$1 end=$((SECONDS + 30))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$end" ] || { echo "never: $what" >&2; return 1; }
+    sleep 0.2
+  done
+}
+
+arrived() { kubectl -n "$namespace" logs deployment/millrace-runner --tail 200 | grep -F "$1" > /dev/null; }
+
+requests() {
+  say "4. Webhooks: 200 means that the message is on disk"
+  gateway
+  stamp=$(date +%s)
+  local url=http://$GATEWAY/hook/$namespace/$flow
+  run curl -si "$url" -H 'content-type: application/json' -d "{\"id\":\"$stamp-1\",\"total\":12.5}"
+  printf '\n\n'
+  run curl -s "$url/from/a/form" -d "id=$stamp-2&total=7"
+  printf '\n'
+  run curl -s "$url?id=$stamp-3&total=1"
+  printf '\n'
+  echo "a method that the flow does not take: $(status -X PUT "$url"); a flow that does not exist: $(status "$url-x")"
+  say "5. The messages as they arrived at the last node"
+  for number in 1 2 3; do
+    eventually "message $stamp-$number at the last node" arrived "$stamp-$number"
+    kubectl -n "$namespace" logs deployment/millrace-runner --tail 200 | grep -F "$stamp-$number" | tail -n 1
+  done
+}
+
+stop() {
+  say "6. Suspended: the route goes first, then the queues are worked off, then the pods go"
+  run kubectl -n "$namespace" patch flow "$flow" --type=merge -p '{"spec":{"suspend":true}}'
+  run kubectl -n "$namespace" wait "flow/$flow" --for=jsonpath='{.status.phase}'=Inactive --timeout=2m
+  echo "a request now: $(status "http://$GATEWAY/hook/$namespace/$flow")"
+  run kubectl -n "$namespace" patch flow "$flow" --type=merge -p '{"spec":{"suspend":false}}'
+  run kubectl -n "$namespace" wait "flow/$flow" --for=condition=Ready --timeout=2m
+  run kubectl -n "$namespace" wait "flow/$flow" --for=jsonpath='{.status.phase}'=Active --timeout=2m
+  echo "a request now: $(status "http://$GATEWAY/hook/$namespace/$flow?id=$stamp-4")"
+}
+
+report() {
+  say "What happened"
+  kubectl -n "$namespace" get flow "$flow" -o jsonpath='{range .status.transitions.recent[*]}{.counter}{"\t"}{.time}{"\t"}{.event}{"\n"}{end}'
+  kubectl -n "$namespace" get events --field-selector "involvedObject.kind=Flow,involvedObject.name=$flow" \
+    -o custom-columns='LAST:.lastTimestamp,EVENT:.reason,NOTE:.message' 2> /dev/null | tail -n 8 || true
+  say "To play on"
+  [ -n "${CONTEXT:-}" ] || echo "export PATH=\"$PWD/.rig/bin:\$PATH\" KUBECONFIG=\"$PWD/.rig/kubeconfig\""
+  cat << EOT
+kubectl -n $namespace get fl -w
+kubectl -n $namespace describe fl $flow
+curl -i http://$GATEWAY/hook/$namespace/$flow -H 'content-type: application/json' -d '{"id":7}'
+kubectl -n $namespace logs deployment/millrace-runner -f
+kubectl -n $namespace delete pod -l millrace.dev/flow=$flow      # requests go on: the queue buffers
+kubectl -n $namespace patch fl $flow --type=merge -p '{"spec":{"suspend":true}}'
+EOT
+  [ -n "${CONTEXT:-}" ] || echo "make down"
+}
+
+set_up
+install
+start
+requests
+stop
+report
