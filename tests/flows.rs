@@ -359,7 +359,7 @@ async fn what_is_wrong_is_said_and_heals_and_disturbs_nobody() {
 
     // An image that does not exist: Failed at the deadline with the reason, and well again with another image.
     let mut missing = flow("missing", &[json!({"id": "a", "image": format!("{}x:1", kubelet::NO_IMAGE)})]);
-    missing.spec.progress_deadline_seconds = Some(1);
+    missing.spec.progress_deadline_seconds = Some(5);
     install.flows("shop").create(&PostParams::default(), &missing).await.unwrap();
     let failed = install.phase("shop", "missing", Failed).await;
     let (_, reason, message) = said(&failed, Ready);

@@ -98,7 +98,7 @@ impl Handle for Log {
         let end =
             (0..=LOGGED.min(body.len())).rev().find(|end| body.is_char_boundary(*end)).unwrap_or_default();
         let more = if end < body.len() { "…" } else { "" };
-        tracing::info!(%flow, %node, id = input.id, body = format!("{}{more}", &body[..end]), "Message");
+        tracing::info!(%flow, %node, id = input.id, body = %format_args!("{}{more}", &body[..end]), "Message");
         Box::pin(std::future::ready(Attempt::Answer(input.payload.clone(), None)))
     }
 }
