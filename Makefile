@@ -44,10 +44,12 @@ image: program | $(RIG) ## Write the images and import them into the node that r
 test: ## Run every test, against real components
 	$(CARGO) test --locked --workspace
 ifeq ($(ROOT),yes)
-	$(CARGO) test --locked --workspace --features rig/node --test node
+	@$(MAKE) --no-print-directory program
+	$(CARGO) test --locked --workspace --features rig/node,millrace/node --test node
 else ifeq ($(ROOT),sudo)
+	@$(MAKE) --no-print-directory program
 	CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER='sudo --preserve-env=HOME,XDG_CACHE_HOME,PATH,RIG_INSTALL' \
-	  $(CARGO) test --locked --workspace --features rig/node --test node
+	  $(CARGO) test --locked --workspace --features rig/node,millrace/node --test node
 else
 	@echo 'The tests of the node were left out: they need root, or sudo without a password.'
 endif
@@ -60,5 +62,5 @@ generate: ## Write the generated files: crds/, and the chart's copy of them
 lint: ## Check formatting and lints as CI does
 	$(CARGO) fmt --all --check
 	@unformatted=$$(gofmt -l rig/kubernetes); [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted"; exit 1; }
-	$(CARGO) clippy --locked --workspace --all-targets --features rig/node -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features rig/node,millrace/node -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --locked --workspace --no-deps --document-private-items

@@ -1,0 +1,162 @@
+//! The whole product on a real node, as its user meets it: the chart, real pods, requests without end, and things that die.
+//!
+//! It needs root, and what `make program` builds.
+#![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
+mod common;
+#[path = "node/house.rs"]
+mod house;
+#[path = "node/traffic.rs"]
+mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use house::{House, SHOP, SYSTEM};
+use millrace::broker::settings::{self, Settings};
+use serde_json::{Value, json};
+use traffic::Traffic;
+
+/// A flow with a component, a built-in, and two last nodes that both get everything.
+fn orders() -> Value {
+    json!({
+        "apiVersion": "millrace.dev/v1alpha1", "kind": "Flow", "metadata": {"name": "orders"},
+        "spec": {
+            "trigger": {"webhook": {"methods": ["GET", "POST"]}},
+            "graph": {
+                "nodes": [
+                    {"id": "enrich", "image": "rig.local/component:test", "function": "enrich"},
+                    {"id": "pick", "builtin": "transform", "fields": {"jq": "{body: {id: .body.id}}"}},
+                    {"id": "left", "builtin": "log"},
+                    {"id": "right", "builtin": "log"},
+                ],
+                "edges": [
+                    {"source": "enrich", "target": "pick"},
+                    {"source": "pick", "target": "left"},
+                    {"source": "pick", "target": "right"},
+                ],
+            },
+            "drainSeconds": 60,
+        },
+    })
+}
+
+/// The message ids by the body's id, as a last node has logged them.
+fn arrived(log: &str, node: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut arrived: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if line["node"] != node || line["message"] != "Message" {
+            continue;
+        }
+        let body: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
+        let id = body["id"].as_str().unwrap().to_owned();
+        arrived.entry(id).or_default().insert(line["id"].as_str().unwrap().to_owned());
+    }
+    arrived
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_answered_is_lost_whatever_dies() {
+    let house = House::build().await;
+    house.apply(&orders());
+    house.wait("orders", "Active");
+    let gateway = house.gateway();
+    let traffic = Traffic::start(format!("http://{gateway}/hook/{SHOP}/orders"));
+    traffic.accepted_more(50).await;
+
+    for (role, selector) in [
+        ("operator", "app.kubernetes.io/component=operator"),
+        ("gateway", "app.kubernetes.io/component=gateway"),
+        ("nats", "app.kubernetes.io/component=nats"),
+    ] {
+        println!("kill -9: {role}");
+        house.kill(role);
+        house.settled(SYSTEM, selector).await;
+        traffic.accepted_more(20).await;
+        println!("deletion: {role}");
+        house.delete_one_pod(SYSTEM, selector);
+        house.settled(SYSTEM, selector).await;
+        traffic.accepted_more(20).await;
+    }
+    println!("kill -9 and deletion: a component and its agent");
+    house.kill("component");
+    house.settled(SHOP, "millrace.dev/node=enrich").await;
+    traffic.accepted_more(20).await;
+    house.kill("agent");
+    house.settled(SHOP, "millrace.dev/node=enrich").await;
+    traffic.accepted_more(20).await;
+    house.delete_one_pod(SHOP, "millrace.dev/node=enrich");
+    house.settled(SHOP, "millrace.dev/node=enrich").await;
+    traffic.accepted_more(20).await;
+
+    let read = settings::read(&format!("http://{}:8222", house.pod_address("nats"))).await.unwrap();
+    assert_eq!(read, Settings { sync_always: true, strict: true, max_payload: 8 << 20 });
+
+    let (accepted, refused) = traffic.end().await;
+    println!("{} requests were answered 2xx, {} were not", accepted.len(), refused.len());
+    house.wait("orders", "Active");
+    let complete = house::eventually(async || {
+        let log = house.runner_log();
+        ["left", "right"].iter().all(|node| {
+            let arrived = arrived(&log, node);
+            accepted.iter().all(|id| arrived.contains_key(id))
+        })
+    });
+    let complete = complete.await;
+    let log = house.runner_log();
+    for node in ["left", "right"] {
+        let arrived = arrived(&log, node);
+        let missing: Vec<_> = accepted.iter().filter(|id| !arrived.contains_key(*id)).collect();
+        assert!(complete && missing.is_empty(), "'{node}' never got {missing:?}");
+        let doubled: Vec<_> = arrived.iter().filter(|(_, ids)| ids.len() > 1).collect();
+        assert!(doubled.is_empty(), "stored under two message ids for '{node}': {doubled:?}");
+    }
+    house.print_memory();
+
+    // The last act: suspended, it drains and leaves nothing running.
+    house.patch("orders", &json!({"spec": {"suspend": true}}));
+    house.wait("orders", "Inactive");
+    let url = format!("http://{gateway}/hook/{SHOP}/orders");
+    assert_eq!(common::get(&url).await.unwrap().0, 404);
+    let left = house.kubectl(&["-n", SHOP, "get", "pods", "-l", "millrace.dev/flow=orders", "-o", "name"]);
+    assert_eq!(left, "");
+
+    what_is_wrong_with_a_pod_is_said_by_name(&house).await;
+}
+
+/// On the same node, since it takes a while to build one.
+async fn what_is_wrong_with_a_pod_is_said_by_name(house: &House) {
+    let flow = |name: &str, node: Value| {
+        json!({
+            "apiVersion": "millrace.dev/v1alpha1", "kind": "Flow", "metadata": {"name": name},
+            "spec": {
+                "trigger": {"webhook": {"methods": ["POST"]}}, "graph": {"nodes": [node]},
+                "progressDeadlineSeconds": 20, "drainSeconds": 1,
+            },
+        })
+    };
+    let image = "rig.local/component:test";
+    let root = json!({"spec": {"containers": [{"name": "component", "securityContext": {"runAsUser": 0, "runAsNonRoot": false}}]}});
+    let huge = json!({"requests": {"memory": "1Ti"}});
+    for (name, node, word) in [
+        ("no-image", json!({"id": "a", "image": "rig.local/none:1"}), "cannot be pulled"),
+        ("wrong-port", json!({"id": "a", "image": image, "port": 9999}), "not ready"),
+        ("crash", json!({"id": "a", "image": image, "env": [{"name": "PORT", "value": "1"}]}), "'component'"),
+        ("as-root", json!({"id": "a", "image": image, "podTemplate": root}), "PodSecurity"),
+        ("too-large", json!({"id": "a", "image": image, "resources": huge}), "memory"),
+    ] {
+        house.apply(&flow(name, node));
+        house.wait(name, "Failed");
+        let why = house.message(name);
+        assert!(why.contains(word), "{name}: {why}");
+        println!("{name}: {why}");
+        house.kubectl(&["-n", SHOP, "delete", "flow", name, "--wait=false"]);
+    }
+    house.apply(&flow("healed", json!({"id": "a", "image": "rig.local/none:1"})));
+    house.wait("healed", "Failed");
+    house.patch("healed", &json!({"spec": {"graph": {"nodes": [{"id": "a", "image": image}]}}}));
+    house.wait("healed", "Active");
+    for name in ["no-image", "wrong-port", "crash", "as-root", "too-large", "healed", "orders"] {
+        house.kubectl(&["-n", SHOP, "delete", "flow", name, "--ignore-not-found", "--timeout=60s"]);
+    }
+}
