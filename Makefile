@@ -37,9 +37,10 @@ else
 	@echo 'The tests of the node were left out: they need root, or sudo without a password.'
 endif
 
-generate: ## Write the generated files: crds/
+generate: ## Write the generated files: crds/, and the chart's copy of them
 	$(CARGO) build --locked --workspace --bins
 	$(dir $(RIG))millrace crds --dir crds
+	cp crds/*.yaml charts/millrace/files/crds/
 
 lint: ## Check formatting and lints as CI does
 	$(CARGO) fmt --all --check

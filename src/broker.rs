@@ -1,14 +1,26 @@
 //! The message broker, NATS JetStream: names, messages, and what the operator tells those who move messages.
 //!
 //! ```text
-//!   connect     the connection, and publishing
-//!   subject     the names of streams, subjects, consumers and keys
-//!   message     what flows from node to node
-//!   work        what the operator tells pumps and runners to do, and what runners answer
+//!   connect      the connection, and publishing
+//!   settings     whether the server keeps what it acknowledges
+//!   credentials  who may do what
+//!   subject      the names of streams, subjects, consumers and keys
+//!   streams      queues are made, counted, given up and removed
+//!   message      what flows from node to node, and what becomes of it where a node cannot handle it
+//!   work         what the operator tells pumps and runners to do, and what runners answer
+//!   buckets      the two key-value buckets in which they do so
+//!   gateways     how far the gateways have come
+//!   event_log    every transition of every object
 //! ```
 
+pub mod buckets;
 pub mod connect;
+pub mod credentials;
+pub mod event_log;
+pub mod gateways;
 pub mod message;
+pub mod settings;
+pub mod streams;
 pub mod subject;
 pub mod work;
 

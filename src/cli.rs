@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the controllers: one process leads, others stand by
-    Operator(OperatorArgs),
+    Operator(Box<OperatorArgs>),
     /// Take webhooks and put them into the queues of their flows
     Gateway(GatewayArgs),
     /// Move the messages of one node, beside its component in its pod
@@ -57,7 +57,7 @@ enum Command {
 /// Where a file cannot be written.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Operator(args) => role(&cli.log, Builder::new_multi_thread(), controllers::run(args)),
+        Command::Operator(args) => role(&cli.log, Builder::new_multi_thread(), controllers::run(*args)),
         Command::Gateway(args) => role(&cli.log, Builder::new_multi_thread(), gateway::run(args)),
         // One thread: these run beside every component, and wait for the network most of the time.
         Command::Agent(args) => role(&cli.log, Builder::new_current_thread(), agent::run(args)),

@@ -20,7 +20,7 @@
 //!   pump          pull, call, publish, ack: shared by agent and runner
 //!   runtime       drives controllers; the only writer to the Kubernetes API
 //!   broker        streams, subjects, messages, credentials, event log
-//!   admin, metrics, telemetry, clock     what every role shares
+//!   admin, metrics, telemetry, clock, shutdown     what every role shares
 //!   api           the four kinds and the pure rules that belong to them: no I/O, whoever needs them may use them
 //! ```
 //! Beside it stands `rig/`, a crate of its own: the real Kubernetes that tests and demo run on. It is never shipped.
@@ -37,4 +37,5 @@ pub mod metrics;
 pub mod pump;
 pub mod runner;
 pub mod runtime;
+pub mod shutdown;
 pub mod telemetry;

@@ -1,13 +1,15 @@
 //! Drives controllers. The only writer to the Kubernetes API.
 //!
 //! ```text
-//!   lease     who leads, and until when it may begin to write
-//!   watch     caches of what others write
-//!   drive     calls reconcile: bounded, limited, with growing pauses
-//!   writer    the one writer: fenced, conditional, silent where nothing is to be done
-//!   events    what people read in `kubectl describe`
+//!   lease         who leads, and until when it may begin to write
+//!   watch         caches of what others write
+//!   drive         calls reconcile: bounded, limited, with growing pauses
+//!   writer        the one writer: fenced, conditional, silent where nothing is to be done
+//!   consistency   which of our own writes a cache must have before anybody decides by it
+//!   events        what people read in `kubectl describe`
 //! ```
 
+pub mod consistency;
 pub mod drive;
 pub mod events;
 pub mod lease;

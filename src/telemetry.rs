@@ -10,7 +10,13 @@ pub struct LogArgs {
     #[arg(long, env = "MILLRACE_LOG_FORMAT", value_name = "FORMAT", default_value = "json", global = true)]
     pub log_format: Format,
     /// Which logs to write, for example `info` or `millrace=debug,kube=info`
-    #[arg(long, env = "MILLRACE_LOG", value_name = "FILTER", default_value = "info", global = true)]
+    #[arg(
+        long,
+        env = "MILLRACE_LOG",
+        value_name = "FILTER",
+        default_value = "info,async_nats=warn",
+        global = true
+    )]
     pub log: String,
 }
 

@@ -38,10 +38,19 @@ impl Nats {
     /// # Errors
     /// The program cannot be built, or the server dies: the error shows the end of its log.
     pub async fn start() -> Result<Self> {
+        Self::start_with("").await
+    }
+
+    /// Starts a server with more configuration, such as accounts.
+    ///
+    /// # Errors
+    /// As for [`Nats::start`].
+    pub async fn start_with(configured: &str) -> Result<Self> {
         let program = Program::get().await?;
         let scratch = Scratch::new("nats")?;
         let home = scratch.path();
-        fs::write(home.join("nats.conf"), configuration(home)).doing("write the configuration of NATS")?;
+        let all = format!("{}{configured}", configuration(home));
+        fs::write(home.join("nats.conf"), all).doing("write the configuration of NATS")?;
         let mut supervisor = Supervisor::local(&program.named("supervise"), home, home)?;
         let argv = [program.named("nats-server"), "--config".into(), home.join("nats.conf")];
         supervisor.start(&Component {

@@ -182,10 +182,12 @@ fn sign(credentials: &str, nonce: &[u8]) -> Result<Auth, AuthError> {
     if credentials.trim().is_empty() {
         return Ok(auth);
     }
-    let jwt = block(credentials, "NATS USER JWT").ok_or_else(|| AuthError::new("the credentials hold no JWT"))?;
+    let jwt =
+        block(credentials, "NATS USER JWT").ok_or_else(|| AuthError::new("the credentials hold no JWT"))?;
     let seed =
         block(credentials, "USER NKEY SEED").ok_or_else(|| AuthError::new("the credentials hold no seed"))?;
-    let key = nkeys::KeyPair::from_seed(&seed).map_err(|_| AuthError::new("the seed in the credentials is none"))?;
+    let key = nkeys::KeyPair::from_seed(&seed)
+        .map_err(|_| AuthError::new("the seed in the credentials is none"))?;
     auth.signature = Some(key.sign(nonce).map_err(|_| AuthError::new("the seed cannot sign"))?);
     auth.jwt = Some(jwt);
     Ok(auth)
@@ -206,7 +208,9 @@ fn tell(event: &Event) {
         Event::ServerError(error) => tracing::warn!(%error, "The message broker refused something"),
         Event::ClientError(error) => tracing::debug!(%error, "Could not reach the message broker"),
         Event::SlowConsumer(_) => tracing::warn!("Messages came faster than they were taken"),
-        Event::LameDuckMode | Event::Draining | Event::Closed => tracing::info!(%event, "The connection changes"),
+        Event::LameDuckMode | Event::Draining | Event::Closed => {
+            tracing::info!(%event, "The connection changes");
+        }
     }
 }
 

@@ -1,7 +1,14 @@
 //! What flows from node to node.
 
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use data_encoding::HEXLOWER;
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::api::name::NodeId;
 
 /// The largest payload that the server takes, in bytes (`max_payload`).
 pub const MAX_PAYLOAD: usize = 8 << 20;
@@ -34,4 +41,41 @@ pub struct Message {
     /// What follows the flow in the path of the webhook's request, without its `/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_suffix: Option<String>,
+}
+
+/// What is said of a message that a node could not handle; the message itself is the payload.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// Why, in words.
+    pub reason: &'a str,
+    /// Which node.
+    pub node: &'a NodeId,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// The message's id.
+    pub id: &'a str,
+    /// When it was given up.
+    pub time: Timestamp,
+}
+
+impl DeadLetter<'_> {
+    /// The most bytes of a reason: the headers must fit beside the largest message.
+    const REASON_MAX: usize = 4096;
+
+    /// The headers of the dead letter. Its own id follows from the message's, so that none is stored twice.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut id =
+            HEXLOWER.encode(&Sha256::digest(format!("dead {} {} {}", self.id.len(), self.id, self.node)));
+        id.truncate(32);
+        let reason: String = self.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, id);
+        headers.insert("Millrace-Reason", crate::api::condition::bounded(&reason, Self::REASON_MAX));
+        headers.insert("Millrace-Node", self.node.as_str());
+        headers.insert("Millrace-Attempts", self.attempts.to_string());
+        headers.insert("Millrace-Message-Id", self.id);
+        headers.insert("Millrace-Time", self.time.to_string());
+        headers
+    }
 }

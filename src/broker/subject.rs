@@ -32,6 +32,12 @@ pub fn all_nodes(namespace: &NamespaceName) -> String {
     format!("millrace.flow.{namespace}.>")
 }
 
+/// What the subjects of a Flow's nodes begin with.
+#[must_use]
+pub fn flow(namespace: &NamespaceName, flow: &FlowName) -> String {
+    format!("millrace.flow.{namespace}.{flow}")
+}
+
 /// The subject of the messages that wait for a node.
 #[must_use]
 pub fn node(namespace: &NamespaceName, flow: &FlowName, node: &NodeId) -> String {
@@ -60,6 +66,18 @@ pub fn event(namespace: &NamespaceName, plural: &str, name: &str) -> String {
 #[must_use]
 pub fn flow_key(namespace: &NamespaceName, flow: &FlowName) -> String {
     format!("flow.{namespace}.{flow}")
+}
+
+/// The subject on which a value of a bucket is written.
+#[must_use]
+pub fn written(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+/// The subject on core NATS on which a value of a bucket is told once it is stored: what is refused is not told there.
+#[must_use]
+pub fn stored(bucket: &str, key: &str) -> String {
+    format!("millrace.{bucket}.{key}")
 }
 
 /// The keys of all Flows of a namespace.

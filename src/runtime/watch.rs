@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use futures::StreamExt as _;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Resource, ResourceExt as _};
@@ -39,6 +39,29 @@ where
             match event {
                 Ok(event) => {
                     let Some(event) = understood(event) else { continue };
+                    writer.apply_watcher_event(&event);
+                    changed(&event);
+                }
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "A watch was interrupted"),
+            }
+        }
+    });
+    (store, task)
+}
+
+/// The same for the metadata of a kind, which is all that is asked of the server.
+pub fn cache_metadata<K: Cached>(
+    api: Api<PartialObjectMeta<K>>,
+    config: watcher::Config,
+    mut changed: impl FnMut(&watcher::Event<PartialObjectMeta<K>>) + Send + 'static,
+) -> (Store<PartialObjectMeta<K>>, JoinHandle<()>) {
+    let (store, mut writer) = reflector::store::<PartialObjectMeta<K>>();
+    let task = tokio::spawn(async move {
+        let events = watcher(api, config).default_backoff();
+        let mut events = events.modify(strip).boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
                     writer.apply_watcher_event(&event);
                     changed(&event);
                 }

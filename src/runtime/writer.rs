@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::consistency::Consistency;
 use super::lease::{Fence, NotLeader};
 
 mod same;
@@ -132,19 +133,49 @@ pub struct Writer {
     fence: Fence,
     accidents: Accidents,
     writes: Arc<AtomicU64>,
+    consistency: Arc<Consistency>,
 }
 
 impl Writer {
     /// For a controller, named `millrace-…`.
     #[must_use]
     pub fn new(client: Client, manager: &'static str, fence: Fence, accidents: Accidents) -> Self {
-        Self { client, manager, fence, accidents, writes: Arc::default() }
+        Self { client, manager, fence, accidents, writes: Arc::default(), consistency: Arc::default() }
     }
 
     /// The same, in the name of another controller: writes are counted together.
     #[must_use]
     pub fn named(&self, manager: &'static str) -> Self {
         Self { manager, ..self.clone() }
+    }
+
+    /// Whether a cache does not have our own last write of an object yet: whoever decides by it would do things twice.
+    #[must_use]
+    pub fn is_ahead_of<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: &str,
+        name: &str,
+        cached: Option<&ObjectMeta>,
+    ) -> bool {
+        self.consistency.is_behind(&K::kind(&()), namespace, name, cached, Instant::now())
+    }
+
+    /// Makes an object of which only the metadata was seen what it should be. Writes nothing where the last one that was
+    /// written is the same: what a person has changed in it by hand is not noticed.
+    ///
+    /// # Errors
+    /// As for [`Writer::put`].
+    pub async fn put_by_hash<K: Object>(
+        &self,
+        wanted: &K,
+        seen: Option<&ObjectMeta>,
+    ) -> Result<(), WriteError> {
+        let applied = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|all| all.get(APPLIED).cloned());
+        let there = seen.filter(|seen| same_owner(wanted.meta(), seen)).and_then(applied);
+        if there.is_some() && there == applied(stamped(wanted).meta()) {
+            return Ok(());
+        }
+        self.put(wanted, None).await
     }
 
     /// Makes an object, or makes the one that was seen what it should be. Writes nothing where it is so already.
@@ -166,13 +197,21 @@ impl Writer {
         }
     }
 
+    /// Makes an object that nobody has made yet.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where there is one of its name; whatever the API server says.
+    pub async fn put_new<K: Object>(&self, wanted: &K) -> Result<(), WriteError> {
+        self.create(wanted).await
+    }
+
     async fn create<K: Object>(&self, wanted: &K) -> Result<(), WriteError> {
         let api: Api<K> = self.api(wanted.meta());
         let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
         let made = self.write(api.create(&params, wanted)).await;
         match made {
             Err(WriteError::Other(error)) if exists(&error) => Err(WriteError::Conflict),
-            made => made.map(drop),
+            made => made.map(|made| self.remember(&made)),
         }
     }
 
@@ -187,7 +226,9 @@ impl Writer {
         expect(&mut body, live.meta());
         let api: Api<K> = self.api(live.meta());
         let params = PatchParams::apply(self.manager).force();
-        self.write(api.patch(&live.name_any(), &params, &Patch::Apply(&body))).await.map(drop)
+        let written = self.write(api.patch(&live.name_any(), &params, &Patch::Apply(&body))).await?;
+        self.remember(&written);
+        Ok(())
     }
 
     /// Writes the status of an object, where it differs from the one that was seen.
@@ -207,19 +248,23 @@ impl Writer {
         expect(&mut body, seen.meta());
         let api: Api<K> = self.api(seen.meta());
         let params = PatchParams::apply(self.manager).force();
-        self.write(api.patch_status(&seen.name_any(), &params, &Patch::Apply(&body))).await.map(drop)
+        let written = self.write(api.patch_status(&seen.name_any(), &params, &Patch::Apply(&body))).await?;
+        self.remember(&written);
+        Ok(())
     }
 
-    /// Sets the finalizers of an object. It must have been seen with all that others have set.
+    /// Sets the finalizers of an object, and gives it as it is then. It must have been seen with all that others have set.
     ///
     /// # Errors
     /// Whatever the API server says.
-    pub async fn set_finalizers<K: Object>(&self, seen: &K, finalizers: &[String]) -> Result<(), WriteError> {
+    pub async fn set_finalizers<K: Object>(&self, seen: &K, finalizers: &[String]) -> Result<K, WriteError> {
         let mut body = json!({"metadata": {"finalizers": finalizers}});
         expect(&mut body, seen.meta());
         let api: Api<K> = self.api(seen.meta());
         let params = PatchParams { field_manager: Some(self.manager.into()), ..PatchParams::default() };
-        self.write(api.patch(&seen.name_any(), &params, &Patch::Merge(&body))).await.map(drop)
+        let written = self.write(api.patch(&seen.name_any(), &params, &Patch::Merge(&body))).await?;
+        self.remember(&written);
+        Ok(written)
     }
 
     /// Removes the object that was seen, and no other of its name. Its children go in the background.
@@ -236,9 +281,26 @@ impl Writer {
         };
         let name = seen.name.clone().unwrap_or_default();
         match self.write(api.delete(&name, &params)).await {
-            Err(WriteError::Gone) => Ok(()),
-            done => done.map(drop),
+            Err(WriteError::Gone) => {}
+            done => drop(done?),
         }
+        self.consistency.removed(&K::kind(&()), seen);
+        Ok(())
+    }
+
+    /// Removes the object of this name, where it is ours: after a live look, since nobody watches its kind.
+    ///
+    /// # Errors
+    /// Whatever the API server says. One that is gone or belongs to somebody else is no error.
+    pub async fn delete_unwatched<K: Object>(&self, like: &ObjectMeta) -> Result<(), WriteError> {
+        match self.get::<K>(like).await? {
+            Some(found) if same_owner(like, found.meta()) => self.delete::<K>(found.meta()).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn remember<K: Object>(&self, written: &K) {
+        self.consistency.wrote(&K::kind(&()), written.meta(), Instant::now());
     }
 
     /// The object as the API server has it.

@@ -1,5 +1,7 @@
 //! A real kube-apiserver with our definitions in it, and a namespace of its own for each test.
 
+#![allow(dead_code, reason = "each binary of tests uses its part")]
+
 use std::path::Path;
 use std::time::Duration;
 

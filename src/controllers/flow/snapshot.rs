@@ -28,8 +28,10 @@ pub struct Snapshot {
     pub credentials: BTreeMap<String, Option<String>>,
     /// The nodes that have queues, as the Secret with the broker's credentials says; none where there is no Secret.
     pub queues: Option<BTreeSet<NodeId>>,
-    /// Whether the broker answers.
-    pub broker_up: bool,
+    /// Why the broker cannot be used, where it cannot.
+    pub broker_trouble: Option<String>,
+    /// The nodes whose Deployment the API server did not take, and why.
+    pub refused: BTreeMap<NodeId, String>,
     /// How many messages wait or are being handled, by node: looked at only where something is drained.
     pub backlog: Option<BTreeMap<NodeId, u64>>,
     /// What the runner was told.
@@ -92,6 +94,12 @@ impl Gateways {
 pub struct NoGateway;
 
 impl Snapshot {
+    /// Whether the broker can be used.
+    #[must_use]
+    pub const fn broker_up(&self) -> bool {
+        self.broker_trouble.is_none()
+    }
+
     /// The nodes that left something behind: a queue, a Deployment, pods, work of the runner.
     #[must_use]
     pub fn known(&self) -> BTreeSet<NodeId> {

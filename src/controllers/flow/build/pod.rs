@@ -135,6 +135,7 @@ fn drain(key: &str) -> LifecycleHandler {
 }
 
 /// A request of the kubelet to one of our own containers.
+#[must_use]
 pub fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
@@ -150,6 +151,7 @@ pub fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
 }
 
 /// What the Pod Security Standard `restricted` asks of a pod.
+#[must_use]
 pub fn pod_security() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
@@ -159,6 +161,7 @@ pub fn pod_security() -> PodSecurityContext {
 }
 
 /// What the Pod Security Standard `restricted` asks of a container.
+#[must_use]
 pub fn restricted() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -245,6 +248,7 @@ fn resources(given: &container::Resources) -> ResourceRequirements {
 }
 
 /// Amounts of resources.
+#[must_use]
 pub fn quantities<const N: usize>(amounts: [(&str, &str); N]) -> BTreeMap<String, Quantity> {
     amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into()
 }

@@ -86,6 +86,9 @@ fn of_image(
         let name = image.node.credentials.as_ref().map_or("", |from| &from.secret_ref.name);
         return State::Waiting(format!("the Secret '{name}' with its credentials is missing: create it"));
     }
+    if let Some(why) = seen.refused.get(id) {
+        return State::Starting(format!("its Deployment is refused: {why}"));
+    }
     match (wanted, live) {
         (Some(wanted), Some(live)) if revision(live) == revision(wanted) => {
             of_deployment(id, node, live, seen)
@@ -157,7 +160,9 @@ pub fn message(nodes: &BTreeMap<NodeId, State>) -> String {
         text += &trouble;
     }
     if more > 0 {
-        text += &format!("; {more} more");
+        text += "; ";
+        text += &more.to_string();
+        text += " more";
     }
     text
 }

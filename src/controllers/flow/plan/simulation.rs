@@ -130,7 +130,8 @@ impl World {
             pods,
             credentials: [("erp".to_owned(), self.secret.then(|| "h1".to_owned()))].into(),
             queues: self.listed.clone(),
-            broker_up: true,
+            broker_trouble: None,
+            refused: BTreeMap::new(),
             backlog: Some(self.backlog()),
             work: self.work.clone(),
             loaded: self.loaded.clone(),
@@ -171,9 +172,9 @@ impl World {
         match step {
             Step::AddFinalizer => self.edit(|flow| flow.metadata.finalizers = Some(vec![FINALIZER.into()])),
             Step::RemoveFinalizer => self.edit(|flow| flow.metadata.finalizers = None),
-            Step::EnsureQueues(nodes) => {
-                nodes.into_iter().for_each(|node| drop(self.queues.entry(node).or_default()))
-            }
+            Step::EnsureQueues(nodes) => nodes.into_iter().for_each(|node| {
+                self.queues.entry(node).or_default();
+            }),
             Step::PutBrokerSecret(nodes) => self.listed = Some(nodes),
             Step::DeleteBrokerSecret => self.listed = None,
             Step::PutDeployment(id, wanted) => {

@@ -33,10 +33,12 @@ pub fn plan(config: &BuildConfig, flow: &Identity, valid: &ValidFlow, seen: &Sna
         steps.extend(remove(&removed, seen));
         steps.extend(make(valid, &removed, deployments, work, seen));
     }
+    let ready = blocked.is_none() && states.values().all(|state| *state == nodes::State::Ready);
+    let trigger = trigger::armed(seen, ready);
     let running = Running {
         nodes: states,
         blocked,
-        trigger: trigger::armed(seen),
+        trigger,
         draining: removed.draining.iter().map(ToString::to_string).collect(),
     };
     let mut plan = report::running(flow, seen, running);
@@ -55,8 +57,7 @@ fn blocked(valid: &ValidFlow, seen: &Snapshot) -> Option<String> {
         return Some("the namespace is being deleted: nothing can be made in it".into());
     }
     let new = valid.nodes.keys().any(|node| !seen.queues.iter().flatten().any(|known| known == node));
-    (!seen.broker_up && new)
-        .then(|| "the message broker does not answer: look at the pods of Millrace's NATS".into())
+    seen.broker_trouble.clone().filter(|_| new)
 }
 
 /// Nodes that the spec no longer has.
@@ -136,7 +137,7 @@ fn make(
     if seen.queues.as_ref() != Some(&list) {
         steps.push(Step::PutBrokerSecret(list));
     }
-    if seen.broker_up {
+    if seen.broker_up() {
         steps.push(Step::EnsureQueues(nodes));
     }
     match work {
@@ -169,7 +170,7 @@ fn remove(removed: &Removed, seen: &Snapshot) -> Vec<Step> {
         .collect();
     let queued: BTreeSet<_> =
         seen.queues.iter().flatten().filter(|node| done.contains(*node)).cloned().collect();
-    if !queued.is_empty() && gone(removed, seen) && seen.broker_up {
+    if !queued.is_empty() && gone(removed, seen) && seen.broker_up() {
         steps.push(Step::Abandon(queued.clone()));
         steps.push(Step::RemoveQueues(queued));
     }

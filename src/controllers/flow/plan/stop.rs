@@ -60,7 +60,7 @@ fn stage(flow: &Identity, wish: Wish, seen: &Snapshot) -> Stage {
         Stage::Draining
     } else if is_busy(seen) {
         Stage::Removing
-    } else if wish == Wish::Delete && !seen.broker_up && elapsed >= limit + FORSAKEN || known.is_empty() {
+    } else if wish == Wish::Delete && !seen.broker_up() && elapsed >= limit + FORSAKEN || known.is_empty() {
         Stage::Rest
     } else {
         Stage::Cleaning

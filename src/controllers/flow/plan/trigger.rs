@@ -16,7 +16,7 @@ pub enum Trigger {
 }
 
 /// How the trigger of a Flow that should run is. Once armed it stays so, until the trigger itself changes.
-pub fn armed(seen: &Snapshot) -> Trigger {
+pub fn armed(seen: &Snapshot, nodes_ready: bool) -> Trigger {
     let route = RouteState::of(&seen.flow);
     let present = route.trigger.to_string();
     let status = seen.flow.status.as_ref();
@@ -25,8 +25,14 @@ pub fn armed(seen: &Snapshot) -> Trigger {
     {
         return Trigger::Armed(present);
     }
+    // Gateways read that the nodes are ready from the status that comes of this look.
     if !route.wanted {
-        return Trigger::NotArmed("the nodes are not ready yet".into());
+        let why = if nodes_ready {
+            "waiting for the gateways to take up the route"
+        } else {
+            "the nodes are not ready yet"
+        };
+        return Trigger::NotArmed(why.into());
     }
     match seen.gateways.behind_arming(seen.route_since) {
         Ok(behind) if behind.is_empty() => Trigger::Armed(present),

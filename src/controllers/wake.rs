@@ -1,0 +1,112 @@
+//! Who has reason to look: what happens to one object, told to the controllers of others.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt as _};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::api::flow::Flow;
+use crate::api::label;
+use crate::runtime::watch::{Cached, subject};
+
+/// A namespace, of which only the metadata is watched.
+pub type NamespaceMeta = PartialObjectMeta<Namespace>;
+
+/// Tells the controllers.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    flows: UnboundedSender<ObjectRef<Flow>>,
+    namespaces: UnboundedSender<ObjectRef<NamespaceMeta>>,
+    gone: UnboundedSender<Flow>,
+}
+
+/// What the controllers hear.
+#[derive(Debug)]
+pub struct Calls {
+    /// Flows to look at.
+    pub flows: UnboundedReceiver<ObjectRef<Flow>>,
+    /// Namespaces whose runner is to be looked at.
+    pub namespaces: UnboundedReceiver<ObjectRef<NamespaceMeta>>,
+    /// Flows that are gone, to be forgotten.
+    pub gone: UnboundedReceiver<Flow>,
+}
+
+impl Wake {
+    /// One who tells, and what is heard of it.
+    #[must_use]
+    pub fn new() -> (Self, Calls) {
+        let (flows, heard_flows) = unbounded_channel();
+        let (namespaces, heard_namespaces) = unbounded_channel();
+        let (gone, heard_gone) = unbounded_channel();
+        let calls = Calls { flows: heard_flows, namespaces: heard_namespaces, gone: heard_gone };
+        (Self { flows, namespaces, gone }, calls)
+    }
+
+    /// One Flow has reason. Where nobody listens any more, nobody needs to know.
+    pub fn flow(&self, flow: ObjectRef<Flow>) {
+        let _ = self.flows.send(flow);
+    }
+
+    /// The runner of a namespace has reason.
+    pub fn namespace(&self, name: &str) {
+        let _ = self.namespaces.send(ObjectRef::new(name));
+    }
+
+    /// All Flows that are of some kind have reason.
+    pub fn flows_where(&self, flows: &Store<Flow>, of_kind: impl Fn(&Flow) -> bool) {
+        for flow in flows.state().iter().filter(|flow| of_kind(flow)) {
+            self.flow(ObjectRef::from_obj(&**flow));
+        }
+    }
+
+    /// A Flow has changed.
+    pub fn flow_changed(&self, event: &Event<Flow>) {
+        if let Event::Delete(flow) = event {
+            let _ = self.gone.send(flow.clone());
+        }
+        let Some(flow) = subject(event) else { return };
+        if let Some(namespace) = &flow.namespace {
+            self.namespace(namespace);
+        }
+        self.flow(flow);
+    }
+
+    /// Something that may belong to a Flow, or to a runner, has changed.
+    pub fn child_changed<K: Cached>(&self, event: &Event<K>, flows: &Store<Flow>) {
+        match event {
+            Event::Apply(child) | Event::InitApply(child) | Event::Delete(child) => self.child(child, flows),
+            // What went while nobody watched is told by nobody.
+            Event::InitDone => self.flows_where(flows, |_| true),
+            Event::Init => {}
+        }
+    }
+
+    fn child<K: Resource>(&self, child: &K, flows: &Store<Flow>) {
+        let Some(namespace) = child.namespace() else { return };
+        if let Some(flow) = child.labels().get(label::FLOW) {
+            self.flow(ObjectRef::new(flow).within(&namespace));
+        } else if child.labels().get(label::COMPONENT).map(String::as_str) == Some("runner") {
+            self.namespace(&namespace);
+            self.flows_where(flows, |flow| {
+                flow.namespace().as_ref() == Some(&namespace) && has_builtins(flow)
+            });
+        }
+    }
+
+    /// A namespace has changed: where it is going, its Flows must know.
+    pub fn namespace_changed(&self, event: &Event<NamespaceMeta>, flows: &Store<Flow>) {
+        let (Event::Apply(namespace) | Event::InitApply(namespace)) = event else { return };
+        self.namespace(&namespace.name_any());
+        if namespace.metadata.deletion_timestamp.is_some() {
+            let name = Some(namespace.name_any());
+            self.flows_where(flows, |flow| flow.namespace() == name);
+        }
+    }
+}
+
+/// Whether a Flow has nodes that the runner runs.
+fn has_builtins(flow: &Flow) -> bool {
+    flow.spec.graph.nodes.iter().any(|node| node.builtin.is_some())
+}
