@@ -130,11 +130,12 @@ impl Turning {
         if *self.refused.borrow_and_update() && self.probe.is_none() {
             self.probe = Some(self.node.handler.accepting());
         }
-        if *self.phase.borrow() != Phase::Running || self.probe.is_some() {
+        if *self.phase.borrow() != Phase::Running {
             self.stop_pulling(now).await;
             return;
         }
-        if !self.node.broker.connected() {
+        // What was asked for before still comes: the server drops what it hands out to somebody who has just left.
+        if self.probe.is_some() || !self.node.broker.connected() {
             return;
         }
         if self.puller.is_none() {
