@@ -35,7 +35,9 @@ pub async fn announce(broker: Broker, routes: Arc<Routes>, name: String, stop: C
             told = Some((version, Instant::now()));
             sleep(PACE).await;
         }
-        let next = told.map_or_else(Instant::now, |(_, at)| at) + AGAIN;
+        // While the broker is away what is due stays due: the connection wakes us.
+        let next = told.map(|(_, at)| at + AGAIN).filter(|next| *next > Instant::now());
+        let next = next.unwrap_or_else(|| Instant::now() + AGAIN);
         tokio::select! {
             () = routes.changed() => {}
             () = sleep(GLANCE), if settled != routes.version() => {}

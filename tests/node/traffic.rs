@@ -40,14 +40,8 @@ impl Traffic {
                     }
                     let id = format!("{sender}-{number}");
                     let accepted = send(&url, &id).await;
-                    let mut results = results.lock().unwrap();
-                    if accepted {
-                        results.0.push(id);
-                        counted.send_modify(|count| *count += 1);
-                    } else {
-                        results.1.push(id);
-                    }
-                    drop(results);
+                    note(&results, id, accepted);
+                    counted.send_modify(|count| *count += usize::from(accepted));
                     tokio::time::sleep(PAUSE).await;
                 }
             })
@@ -74,6 +68,11 @@ impl Traffic {
         let results = self.results.lock().unwrap();
         results.clone()
     }
+}
+
+fn note(results: &Mutex<(Vec<String>, Vec<String>)>, id: String, accepted: bool) {
+    let mut results = results.lock().unwrap();
+    if accepted { results.0.push(id) } else { results.1.push(id) }
 }
 
 /// Whether a request was answered 2xx.
