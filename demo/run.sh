@@ -123,7 +123,7 @@ report() {
   say "What happened"
   kubectl -n "$namespace" get flow "$flow" -o jsonpath='{range .status.transitions.recent[*]}{.counter}{"\t"}{.time}{"\t"}{.event}{"\n"}{end}'
   kubectl -n "$namespace" get events --field-selector "involvedObject.kind=Flow,involvedObject.name=$flow" \
-    -o custom-columns='LAST:.lastTimestamp,EVENT:.reason,NOTE:.message' 2> /dev/null | tail -n 8 || true
+    -o custom-columns='TIME:.eventTime,EVENT:.reason,NOTE:.message' 2> /dev/null | tail -n 8 || true
   say "To play on"
   [ -n "${CONTEXT:-}" ] || echo "export PATH=\"$PWD/.rig/bin:\$PATH\" KUBECONFIG=\"$PWD/.rig/kubeconfig\""
   cat << EOT
