@@ -235,7 +235,7 @@ fn context(
     writer: Writer,
 ) -> flow::Context {
     let check = Check { monitoring: args.nats_monitoring_url.clone(), allowed: args.nats_allow.clone() };
-    let streams = Streams::new(broker.clone(), args.limits);
+    let streams = Streams::new(broker.clone(), args.limits, writer.fence().clone());
     flow::Context {
         config: BuildConfig {
             image: args.image.clone(),

@@ -1,4 +1,5 @@
 //! The broker's rooms against a real nats-server.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use millrace::broker::event_log::{EventLog, Told};
 use millrace::broker::settings::{self, Settings};
 use millrace::broker::streams::{LimitArgs, Streams};
 use millrace::broker::{Broker, BrokerArgs, Credentials, PublishError, connect_with, subject};
+use millrace::runtime::Fence;
 use rig::Nats;
 use serde_json::{Value, json};
 
@@ -54,7 +56,7 @@ async fn put(broker: &Broker, node: &str, id: &str) -> Result<bool, PublishError
 async fn queues_are_made_counted_given_up_and_removed_with_their_stream() {
     let nats = Nats::start().await.unwrap();
     let broker = connect(&nats, "", None).await;
-    let streams = Streams::new(broker.clone(), limits());
+    let streams = Streams::new(broker.clone(), limits(), Fence::open());
     let (shop, orders) = orders();
     assert!(matches!(put(&broker, "fetch", "1").await, Err(PublishError::NoStream)));
     streams.ensure_shared().await.unwrap();
@@ -102,7 +104,7 @@ async fn queues_are_made_counted_given_up_and_removed_with_their_stream() {
 async fn a_value_is_told_to_those_who_listen_and_stays_known_while_the_broker_is_away() {
     let nats = Nats::start().await.unwrap();
     let (writer, reader) = (connect(&nats, "", None).await, connect(&nats, "", None).await);
-    Streams::new(writer.clone(), limits()).ensure_shared().await.unwrap();
+    Streams::new(writer.clone(), limits(), Fence::open()).ensure_shared().await.unwrap();
     let bucket = Bucket::new(writer, subject::OBSERVED);
     let seen = Bucket::new(reader.clone(), subject::OBSERVED);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -125,7 +127,7 @@ async fn a_value_is_told_to_those_who_listen_and_stays_known_while_the_broker_is
     drop(nats);
     let away = async {
         while reader.connected() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, away).await.unwrap();
@@ -154,7 +156,7 @@ fn told(counters: std::ops::RangeInclusive<i64>) -> Told {
 async fn every_transition_is_in_the_event_log_once_whoever_leads() {
     let nats = Nats::start().await.unwrap();
     let broker = connect(&nats, "", None).await;
-    Streams::new(broker.clone(), limits()).ensure_shared().await.unwrap();
+    Streams::new(broker.clone(), limits(), Fence::open()).ensure_shared().await.unwrap();
     let started = Timestamp::from_second(1000).unwrap();
     let logs = [EventLog::new(broker.clone(), started), EventLog::new(broker.clone(), started)];
     let tasks = logs.clone().map(|log| tokio::spawn(log.run(|_| {})));
@@ -168,7 +170,9 @@ async fn every_transition_is_in_the_event_log_once_whoever_leads() {
     };
     for last in [3, 4, 9] {
         let first = if last == 9 { 7 } else { 1 };
-        logs.iter().for_each(|log| log.tell(told(first..=last)));
+        for log in &logs {
+            log.tell(told(first..=last));
+        }
         complete(last).await;
     }
     let stream = broker.jetstream.get_stream(subject::EVENTS).await.unwrap();
@@ -186,7 +190,9 @@ async fn every_transition_is_in_the_event_log_once_whoever_leads() {
     let gap = "dev.millrace.gap u/6".to_owned();
     let expected: Vec<_> = (1..=4).map(started).chain([gap]).chain((7..=9).map(started)).collect();
     assert_eq!(ids, expected);
-    tasks.into_iter().for_each(|task| task.abort());
+    for task in tasks {
+        task.abort();
+    }
 }
 
 #[tokio::test]
@@ -204,7 +210,7 @@ async fn who_has_no_credentials_gets_nowhere_and_a_flow_reaches_its_own_queues_o
     let foundation = Foundation::new(1_700_000_000).unwrap();
     let nats = Nats::start_with(&foundation.server).await.unwrap();
     let operator = connect(&nats, &foundation.operator, None).await;
-    let streams = Streams::new(operator.clone(), limits());
+    let streams = Streams::new(operator.clone(), limits(), Fence::open());
     let (shop, orders) = orders();
     streams.ensure_shared().await.unwrap();
     streams.ensure_queues(&shop, &orders, &nodes(&["fetch", "store"])).await.unwrap();

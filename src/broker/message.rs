@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::api::name::NodeId;
+use super::subject;
+use crate::api::condition::bounded;
+use crate::api::name::{FlowName, NamespaceName, NodeId};
 
 /// The largest payload that the server takes, in bytes (`max_payload`).
 pub const MAX_PAYLOAD: usize = 8 << 20;
@@ -48,34 +50,107 @@ pub struct Message {
 pub struct DeadLetter<'a> {
     /// Why, in words.
     pub reason: &'a str,
+    /// The namespace of the Flow.
+    pub namespace: &'a NamespaceName,
+    /// The Flow.
+    pub flow: &'a FlowName,
     /// Which node.
     pub node: &'a NodeId,
     /// How often it was tried.
     pub attempts: u64,
     /// The message's id.
     pub id: &'a str,
+    /// The message's place in its queue.
+    pub sequence: u64,
     /// When it was given up.
     pub time: Timestamp,
 }
 
 impl DeadLetter<'_> {
     /// The most bytes of a reason: the headers must fit beside the largest message.
-    const REASON_MAX: usize = 4096;
+    const REASON_MAX: usize = 1024;
 
-    /// The headers of the dead letter. Its own id follows from the message's, so that none is stored twice.
+    /// Where it is published.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        subject::dead_letter(self.namespace, self.flow, self.node)
+    }
+
+    /// The headers of the dead letter.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        let mut id =
-            HEXLOWER.encode(&Sha256::digest(format!("dead {} {} {}", self.id.len(), self.id, self.node)));
-        id.truncate(32);
+        // A header is one line.
         let reason: String = self.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, id);
-        headers.insert("Millrace-Reason", crate::api::condition::bounded(&reason, Self::REASON_MAX));
+        headers.insert(NATS_MESSAGE_ID, self.own_id());
+        headers.insert("Millrace-Reason", bounded(reason.trim(), Self::REASON_MAX));
         headers.insert("Millrace-Node", self.node.as_str());
         headers.insert("Millrace-Attempts", self.attempts.to_string());
         headers.insert("Millrace-Message-Id", self.id);
         headers.insert("Millrace-Time", self.time.to_string());
         headers
+    }
+
+    /// Its own id follows from the message's, so that none is stored twice. The place in the queue is part of it: two
+    /// messages that somebody has given the same id are two dead letters.
+    fn own_id(&self) -> String {
+        let [namespace, flow, node] = [self.namespace.as_str(), self.flow.as_str(), self.node.as_str()];
+        let parts = [b"dead", namespace.as_bytes(), flow.as_bytes(), node.as_bytes(), self.id.as_bytes()];
+        hash_id(parts.into_iter().chain([&self.sequence.to_be_bytes()[..]]))
+    }
+}
+
+/// An id of 128 bits in hexadecimal digits that follows from these parts. Each is preceded by its length, so that no two
+/// lists of parts are the same text.
+#[must_use]
+pub fn hash_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    const BYTES: usize = 16;
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    HEXLOWER.encode(&hash.finalize()[..BYTES])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(reason: &str, id: &str, sequence: u64) -> HeaderMap {
+        let [namespace, flow, node] = ["shop", "orders", "map"];
+        let letter = DeadLetter {
+            reason,
+            namespace: &namespace.parse().unwrap(),
+            flow: &flow.parse().unwrap(),
+            node: &node.parse().unwrap(),
+            attempts: 3,
+            id,
+            sequence,
+            time: "2026-01-01T00:00:00Z".parse().unwrap(),
+        };
+        letter.headers()
+    }
+
+    fn header(headers: &HeaderMap, name: &str) -> String {
+        headers.get(name).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_reason_is_one_line_that_is_not_too_long() {
+        let reason = |text: &str| header(&headers(text, "m1", 1), "Millrace-Reason");
+        assert_eq!(reason("500:\r\nMillrace-Node: x\n"), "500:  Millrace-Node: x");
+        assert_eq!(reason(&"x".repeat(5000)).len(), DeadLetter::REASON_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn two_messages_of_one_id_are_two_dead_letters(id in "[!-~]{1,16}", one in 0_u64..9, two in 0_u64..9) {
+            let of = |sequence| header(&headers("x", &id, sequence), "Nats-Msg-Id");
+            prop_assert_eq!(of(one) == of(two), one == two);
+            prop_assert_eq!(of(one).len(), 32);
+        }
     }
 }

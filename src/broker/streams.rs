@@ -19,8 +19,10 @@ use k8s_openapi::jiff::Timestamp;
 use thiserror::Error;
 
 use super::connect::Broker;
-use super::{message, subject};
+use super::message::{DeadLetter, MAX_PAYLOAD};
+use super::subject;
 use crate::api::name::{FlowName, NamespaceName, NodeId};
+use crate::runtime::Fence;
 
 /// How long the server remembers message ids.
 const DEDUPE: Duration = Duration::from_secs(120);
@@ -66,16 +68,17 @@ impl StreamError {
 pub struct Streams {
     broker: Broker,
     limits: LimitArgs,
+    fence: Fence,
     /// The namespaces whose stream, and the durables, that are known to be there; and a lock for each namespace.
     known: Arc<Mutex<HashSet<(String, String)>>>,
     locks: Arc<Mutex<HashMap<NamespaceName, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 impl Streams {
-    /// Nothing is known to be there yet.
+    /// Nothing is known to be there yet. `fence` is asked before each removal: the broker does not know who leads.
     #[must_use]
-    pub fn new(broker: Broker, limits: LimitArgs) -> Self {
-        Self { broker, limits, known: Arc::default(), locks: Arc::default() }
+    pub fn new(broker: Broker, limits: LimitArgs, fence: Fence) -> Self {
+        Self { broker, limits, fence, known: Arc::default(), locks: Arc::default() }
     }
 
     /// Makes what the whole install shares: dead letters, event log, and the two buckets. Gives the time when the event log
@@ -189,17 +192,20 @@ impl Streams {
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(count),
                 Err(error) => return Err(failed(&error)),
             };
+            self.may_remove(WHAT)?;
             from = message.sequence + 1;
             let id = message.headers.get(async_nats::header::NATS_MESSAGE_ID).map(ToString::to_string);
-            let letter = message::DeadLetter {
+            let letter = DeadLetter {
                 reason,
+                namespace,
+                flow,
                 node,
                 attempts: 0,
-                id: &id.unwrap_or_else(|| format!("sequence {}", message.sequence)),
+                id: &id.unwrap_or_default(),
+                sequence: message.sequence,
                 time: crate::clock::now(),
             };
-            let subject = subject::dead_letter(namespace, flow, node);
-            let stored = self.broker.publish(subject, letter.headers(), message.payload).await;
+            let stored = self.broker.publish(letter.subject(), letter.headers(), message.payload).await;
             stored.map_err(|error| failed(&error))?;
             stream.delete_message(message.sequence).await.map_err(|error| failed(&error))?;
             count += 1;
@@ -226,6 +232,7 @@ impl Streams {
         };
         for node in nodes {
             let durable = subject::durable(flow, node);
+            self.may_remove(WHAT)?;
             self.forget(&name, Some(&durable));
             match stream.delete_consumer(&durable).await {
                 Ok(_) => {}
@@ -235,6 +242,7 @@ impl Streams {
         }
         let state = &stream.info().await.map_err(|error| StreamError::new(WHAT, &error))?.state;
         if state.consumer_count == 0 && state.messages == 0 {
+            self.may_remove(WHAT)?;
             self.forget(&name, None);
             match self.broker.jetstream.delete_stream(&name).await {
                 Ok(_) => {}
@@ -250,6 +258,10 @@ impl Streams {
     /// Forgets what is there: somebody else may have removed it while nobody led, or the broker lost its disk.
     pub fn forget_all(&self) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn may_remove(&self, what: &'static str) -> Result<(), StreamError> {
+        self.fence.check().map_err(|error| StreamError::new(what, &error))
     }
 
     async fn ensure_stream(&self, config: Config) -> Result<Info, StreamError> {
@@ -323,7 +335,7 @@ fn is_missing(error: &async_nats::jetstream::stream::ConsumerError) -> bool {
 fn basic() -> Config {
     Config {
         storage: StorageType::File,
-        max_message_size: i32::try_from(message::MAX_PAYLOAD).unwrap_or(i32::MAX),
+        max_message_size: i32::try_from(MAX_PAYLOAD).unwrap_or(i32::MAX),
         allow_rollup: false,
         ..Config::default()
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::broker::message::MAX_MESSAGE;
+use crate::broker::message::{DeadLetter, MAX_MESSAGE};
 use crate::broker::work::NodeWork;
 use crate::broker::{Broker, PublishError, subject};
 use crate::clock;
@@ -26,8 +26,6 @@ use super::{Attempt, Handle, Phase, Place, answer, id};
 
 /// How often an acknowledgement is repeated, if nobody confirms it.
 const ACKS: u32 = 12;
-/// The longest reason in the headers of a dead letter.
-const REASON: usize = 1024;
 
 /// What all messages of one node have in common.
 pub(super) struct Node {
@@ -159,16 +157,17 @@ impl Node {
     async fn bury(&self, seat: &Seat, payload: Bytes, reason: &str) {
         let Place { namespace, flow, node } = &self.place;
         let message = Input::read(payload.clone()).map(|input| input.id).unwrap_or_default();
-        let id = id::dead_letter(namespace, flow, node, &message, seat.sequence());
-        let reason = header_text(reason);
-        let mut headers = HeaderMap::new();
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
-        headers.insert("Millrace-Reason", reason.as_str());
-        headers.insert("Millrace-Node", node.as_str());
-        headers.insert("Millrace-Attempts", seat.attempts.to_string());
-        headers.insert("Millrace-Message-Id", message.as_str());
-        headers.insert("Millrace-Time", clock::now().to_string());
-        if let Err(error) = self.store(subject::dead_letter(namespace, flow, node), headers, payload).await {
+        let letter = DeadLetter {
+            reason,
+            namespace,
+            flow,
+            node,
+            attempts: seat.attempts,
+            id: &message,
+            sequence: seat.sequence(),
+            time: clock::now(),
+        };
+        if let Err(error) = self.store(letter.subject(), letter.headers(), payload).await {
             // It stays where it is: that is better than to lose it.
             tracing::error!(%flow, %node, message, error, "Could not make a dead letter of a message");
             return self
@@ -202,22 +201,5 @@ impl Node {
         // If the server does not hear it, the message comes back when its time to be acknowledged is over.
         let _ = self.broker.client.publish(seat.reply(), AckKind::Nak(pause).into()).await;
         self.metrics.count(outcome);
-    }
-}
-
-/// A text that fits into a header: one line, not too long.
-fn header_text(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(plain).take(REASON).collect::<String>().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_one_line_that_is_not_too_long() {
-        assert_eq!(header_text("500:\r\nMillrace-Node: x\n"), "500:  Millrace-Node: x");
-        assert_eq!(header_text(&"x".repeat(5000)).len(), REASON);
     }
 }

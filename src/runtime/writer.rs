@@ -160,6 +160,24 @@ impl Writer {
         self.consistency.is_behind(&K::kind(&()), namespace, name, cached, Instant::now())
     }
 
+    /// The fence that is asked before each write: for those who write elsewhere in the name of the same leader.
+    #[must_use]
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Asks the API server whether an object is still wanted as it was seen: before something is destroyed, for a cache may
+    /// be old.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] where its spec is another or it is being deleted meanwhile, [`WriteError::Gone`] where it
+    /// is gone; whatever the API server says.
+    pub async fn confirm<K: Object>(&self, seen: &K) -> Result<(), WriteError> {
+        let live = self.get::<K>(seen.meta()).await?.ok_or(WriteError::Gone)?;
+        let wish = |meta: &ObjectMeta| (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some());
+        if wish(live.meta()) == wish(seen.meta()) { Ok(()) } else { Err(WriteError::Conflict) }
+    }
+
     /// Makes an object of which only the metadata was seen what it should be. Writes nothing where the last one that was
     /// written is the same: what a person has changed in it by hand is not noticed.
     ///

@@ -29,8 +29,16 @@ pub async fn act(flow: &Arc<Flow>, identity: &Identity, steps: Vec<Step>, contex
     let mut refused = BTreeMap::new();
     let puts = steps.iter().any(|step| matches!(step, Step::PutDeployment(..)));
     let mut done = Done { flow: flow.clone(), failure: None };
+    let mut confirmed = false;
     for step in steps {
         let words = step.note();
+        if step.destroys() && !std::mem::replace(&mut confirmed, true) {
+            // Once: what follows takes seconds at most, and whoever changes the Flow meanwhile is seen by the next look.
+            if let Err(error) = context.writer.confirm(&*done.flow).await {
+                done.failure = Some(StepError::from(error).into_failure(&words));
+                break;
+            }
+        }
         let node = match &step {
             Step::PutDeployment(id, _) => Some(id.clone()),
             _ => None,
@@ -92,6 +100,8 @@ async fn take(
     let (namespace, name) = (&identity.namespace, &identity.name);
     let (writer, streams) = (&context.writer, context.broker.streams());
     let key = subject::flow_key(namespace, name);
+    // The broker does not know who leads: one that was frozen must not touch its successor's queues.
+    writer.fence().check().map_err(WriteError::from)?;
     match step {
         Step::AddFinalizer => {
             let mut all = flow.finalizers().to_vec();

@@ -79,6 +79,25 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it takes away what cannot be had back, or what runs.
+    #[must_use]
+    pub const fn destroys(&self) -> bool {
+        match self {
+            Self::DeleteDeployment(_)
+            | Self::DeleteWork
+            | Self::Abandon(_)
+            | Self::RemoveQueues(_)
+            | Self::DeleteBrokerSecret => true,
+            // The last is conditional on the version that was seen.
+            Self::AddFinalizer
+            | Self::EnsureQueues(_)
+            | Self::PutBrokerSecret(_)
+            | Self::PutDeployment(..)
+            | Self::PutWork(_)
+            | Self::RemoveFinalizer => false,
+        }
+    }
+
     /// The step in words, for logs.
     #[must_use]
     pub fn note(&self) -> String {
