@@ -265,6 +265,7 @@ fn nodes() -> Vec<Row> {
         image("less than no attempts", "retry/limit", json!(-1), "greater than or equal to 0"),
         image("port 0", "port", json!(0), "greater than or equal to 1"),
         image("port 65536", "port", json!(65536), "less than or equal to 65535"),
+        image("the agent's port", "port", json!(8687), "`port` must be another than 8687"),
         image(
             "an account with a space",
             "serviceAccountName",

@@ -76,6 +76,10 @@ pub struct Node {
     /// The port where the component listens for messages. Absent: 8080.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
+    #[x_kube(validation = (
+        "self != 8687",
+        "`port` must be another than 8687: Millrace's agent listens there in the same pod",
+    ))]
     pub port: Option<u16>,
     /// Environment variables of the component. Absent: only those that Millrace sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
