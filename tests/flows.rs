@@ -1,5 +1,13 @@
 //! Flows on a real control plane with the real operator, gateways, runner and broker. Only the kubelet is a fake: the pods
 //! of image nodes become ready and do nothing.
+#![allow(clippy::disallowed_methods, reason = "the tests write to the apiserver as users do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod common;
 #[path = "flows/install.rs"]
@@ -13,11 +21,11 @@ use std::time::Duration;
 use install::{Install, PATIENCE, Process, SYSTEM, eventually, flow, said};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Secret};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt as _};
 use millrace::api::condition::ConditionType::{Ready, TriggerArmed};
-use millrace::api::flow::phase::FlowPhase::{Active, Failed, Inactive, Started, Starting, Stopping};
+use millrace::api::flow::phase::FlowPhase::{Active, Failed, Inactive, Started, Starting};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -187,7 +195,7 @@ async fn end_state(install: &Install, namespace: &str) -> Vec<String> {
     for it in secrets.list(&ListParams::default()).await.unwrap() {
         all.push(format!("Secret {} {:?}", it.name_any(), it.annotations().get("millrace.dev/queues")));
     }
-    let broker = async_nats::connect(install.nats.url()).await.unwrap();
+    let broker = async_nats::connect(&install.nats_url).await.unwrap();
     let jetstream = async_nats::jetstream::new(broker);
     if let Ok(stream) = jetstream.get_stream(format!("MR_{namespace}")).await {
         let names: Vec<_> = futures::TryStreamExt::try_collect(stream.consumer_names()).await.unwrap();
@@ -397,7 +405,7 @@ async fn what_is_wrong_is_said_and_heals_and_disturbs_nobody() {
         serde_json::from_value(json!({"metadata": {"name": "erp"}, "stringData": {"k": "v"}})).unwrap();
     secrets.create(&PostParams::default(), &erp).await.unwrap();
     install.phase("shop", "secret", Active).await;
-    secrets.delete("erp", &Default::default()).await.unwrap();
+    secrets.delete("erp", &DeleteParams::default()).await.unwrap();
     let told = eventually(async || {
         let flow = install.flows("shop").get("secret").await.unwrap();
         said(&flow, Ready).1 == "DependencyNotReady" && said(&flow, TriggerArmed).0 == "True"
@@ -431,12 +439,57 @@ async fn what_is_wrong_is_said_and_heals_and_disturbs_nobody() {
     }
     install.phase("other", "orders", Active).await;
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(install.client.clone());
-    namespaces.delete("other", &Default::default()).await.unwrap();
+    namespaces.delete("other", &DeleteParams::default()).await.unwrap();
     let gone = eventually(async || namespaces.get_opt("other").await.unwrap().is_none());
     assert!(
         gone.await,
         "the namespace was not gone within {PATIENCE:?}: {:#?}",
         install.flows("other").list(&ListParams::default()).await.unwrap().items
     );
-    let _ = Stopping;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_absent_at_install_is_waited_for_and_named() {
+    let mut install = Install::without_broker(&[]).await;
+    install.endpoints(&[("gateway-0", true)]).await;
+    let (mut operator, mut gateway) = (install.operator("operator-0", &[]), install.gateway("gateway-0"));
+    operator.ready().await;
+    common::make_namespace(&install.client, "shop").await;
+    let _runner = install.runner("shop");
+    install.create("shop", "orders", &[component("a"), builtin("b")]).await;
+    let flow = install.phase("shop", "orders", Starting).await;
+    let (status, reason, message) = said(&flow, Ready);
+    assert_eq!((&*status, &*reason), ("False", "DependencyNotReady"));
+    assert_eq!(message, "the message broker does not answer: look at the pods of Millrace's NATS");
+    // It can be taken back even so, and nothing is left of it.
+    install.create("shop", "regretted", &[component("a")]).await;
+    install.phase("shop", "regretted", Starting).await;
+    install.delete("shop", "regretted").await;
+    install.gone("shop", "regretted").await;
+    install.start_broker().await;
+    gateway.ready().await;
+    install.phase("shop", "orders", Active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_refuses_pods_is_named_and_a_larger_one_heals() {
+    let (install, _operator, _gateway) = whole(&[]).await;
+    common::make_namespace(&install.client, "shop").await;
+    let quotas: Api<ResourceQuota> = Api::namespaced(install.client.clone(), "shop");
+    let quota =
+        |pods: u32| json!({"metadata": {"name": "small"}, "spec": {"hard": {"pods": pods.to_string()}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota(0)).unwrap()).await.unwrap();
+    let counted =
+        eventually(async || quotas.get("small").await.unwrap().status.is_some_and(|it| it.used.is_some()));
+    assert!(counted.await);
+    let mut flow = flow("orders", &[component("a")]);
+    flow.spec.progress_deadline_seconds = Some(5);
+    install.flows("shop").create(&PostParams::default(), &flow).await.unwrap();
+    let failed = install.phase("shop", "orders", Failed).await;
+    let (_, reason, message) = said(&failed, Ready);
+    assert_eq!(reason, "ProgressDeadlineExceeded");
+    assert!(message.contains("node 'a': its pods are refused: exceeded quota: small"), "{message}");
+    let params = PatchParams::default();
+    quotas.patch("small", &params, &Patch::Merge(quota(9))).await.unwrap();
+    install.phase("shop", "orders", Active).await;
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods, reason = "the tests write to the apiserver as users do")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use std::time::{Duration, Instant};

@@ -9,13 +9,17 @@ mod common;
 mod house;
 #[path = "node/traffic.rs"]
 mod traffic;
+#[path = "node/witness.rs"]
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use house::{House, SHOP, SYSTEM};
 use millrace::broker::settings::{self, Settings};
+use millrace::clock;
 use serde_json::{Value, json};
 use traffic::Traffic;
+use witness::{Accident, Witness};
 
 /// A flow with a component, a built-in, and two last nodes that both get everything.
 fn orders() -> Value {
@@ -61,31 +65,32 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     house.apply(&orders());
     house.wait("orders", "Active");
     let gateway = house.gateway();
-    let traffic = Traffic::start(format!("http://{gateway}/hook/{SHOP}/orders"));
+    let witness = Witness::start(house.kubectl_command());
+    let traffic = Traffic::start(&format!("http://{gateway}/hook/{SHOP}/orders"));
     traffic.accepted_more(50).await;
 
-    for (role, selector) in [
-        ("operator", "app.kubernetes.io/component=operator"),
-        ("gateway", "app.kubernetes.io/component=gateway"),
-        ("nats", "app.kubernetes.io/component=nats"),
-    ] {
-        println!("kill -9: {role}");
-        house.kill(role);
-        house.settled(SYSTEM, selector).await;
+    let mut accidents = vec![];
+    let mut happen = |what: &str, happens: &dyn Fn()| {
+        println!("{what}");
+        let began = clock::now();
+        happens();
+        accidents.push(Accident { began, over: clock::now() });
+    };
+    for role in ["operator", "gateway", "nats"] {
+        let selector = format!("app.kubernetes.io/component={role}");
+        happen(&format!("kill -9: {role}"), &|| house::kill(role));
+        house.settled(SYSTEM, &selector).await;
         traffic.accepted_more(20).await;
-        println!("deletion: {role}");
-        house.delete_one_pod(SYSTEM, selector);
-        house.settled(SYSTEM, selector).await;
+        happen(&format!("deletion: {role}"), &|| house.delete_one_pod(SYSTEM, &selector));
+        house.settled(SYSTEM, &selector).await;
         traffic.accepted_more(20).await;
     }
-    println!("kill -9 and deletion: a component and its agent");
-    house.kill("component");
-    house.settled(SHOP, "millrace.dev/node=enrich").await;
-    traffic.accepted_more(20).await;
-    house.kill("agent");
-    house.settled(SHOP, "millrace.dev/node=enrich").await;
-    traffic.accepted_more(20).await;
-    house.delete_one_pod(SHOP, "millrace.dev/node=enrich");
+    for role in ["component", "agent", "runner"] {
+        happen(&format!("kill -9: {role}"), &|| house::kill(role));
+        house.settled(SHOP, "app.kubernetes.io/part-of=millrace").await;
+        traffic.accepted_more(20).await;
+    }
+    happen("deletion: a component", &|| house.delete_one_pod(SHOP, "millrace.dev/node=enrich"));
     house.settled(SHOP, "millrace.dev/node=enrich").await;
     traffic.accepted_more(20).await;
 
@@ -111,7 +116,14 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
         let doubled: Vec<_> = arrived.iter().filter(|(_, ids)| ids.len() > 1).collect();
         assert!(doubled.is_empty(), "stored under two message ids for '{node}': {doubled:?}");
     }
-    house.print_memory();
+    let witness = witness.end().await;
+    witness.assert_complete(&accepted);
+    witness.assert_twice_only_after(&accidents);
+    // Requests were queued whenever nobody was there to handle them: it was Active all the while.
+    let path = "-o=jsonpath={.status.transitions.recent[*].event}";
+    let moves = house.kubectl(&["-n", SHOP, "get", "flow", "orders", path]);
+    assert_eq!(moves, "FlowStarting FlowStarted FlowActive");
+    house::print_memory();
 
     // The last act: suspended, it drains and leaves nothing running.
     house.patch("orders", &json!({"spec": {"suspend": true}}));
@@ -121,12 +133,12 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     let left = house.kubectl(&["-n", SHOP, "get", "pods", "-l", "millrace.dev/flow=orders", "-o", "name"]);
     assert_eq!(left, "");
 
-    what_is_wrong_with_a_pod_is_said_by_name(&house).await;
+    what_is_wrong_with_a_pod_is_said_by_name(&house);
 }
 
 /// On the same node, since it takes a while to build one.
-async fn what_is_wrong_with_a_pod_is_said_by_name(house: &House) {
-    let flow = |name: &str, node: Value| {
+fn what_is_wrong_with_a_pod_is_said_by_name(house: &House) {
+    let flow = |name: &str, node: &Value| {
         json!({
             "apiVersion": "millrace.dev/v1alpha1", "kind": "Flow", "metadata": {"name": name},
             "spec": {
@@ -145,14 +157,14 @@ async fn what_is_wrong_with_a_pod_is_said_by_name(house: &House) {
         ("as-root", json!({"id": "a", "image": image, "podTemplate": root}), "PodSecurity"),
         ("too-large", json!({"id": "a", "image": image, "resources": huge}), "memory"),
     ] {
-        house.apply(&flow(name, node));
+        house.apply(&flow(name, &node));
         house.wait(name, "Failed");
         let why = house.message(name);
         assert!(why.contains(word), "{name}: {why}");
         println!("{name}: {why}");
         house.kubectl(&["-n", SHOP, "delete", "flow", name, "--wait=false"]);
     }
-    house.apply(&flow("healed", json!({"id": "a", "image": "rig.local/none:1"})));
+    house.apply(&flow("healed", &json!({"id": "a", "image": "rig.local/none:1"})));
     house.wait("healed", "Failed");
     house.patch("healed", &json!({"spec": {"graph": {"nodes": [{"id": "a", "image": image}]}}}));
     house.wait("healed", "Active");

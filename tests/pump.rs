@@ -1,4 +1,5 @@
 //! The sidecar of a node against a real broker and a real component: no message is lost, and none is stored twice.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod mill;
 
@@ -27,7 +28,7 @@ fn bodies(messages: &[Value]) -> Vec<Value> {
 #[tokio::test]
 async fn what_a_component_gives_goes_to_each_target_and_then_the_message_is_gone() {
     let (mill, component) = (flow().await, Component::start().await);
-    let agent = Role::agent(&mill, "f", &work("a", component.port, "/enrich", &["b", "c"]), &[]).await;
+    let agent = Role::agent(&mill, "f", &work("a", component.port, "/enrich", &["b", "c"]), &[]);
     mill.put("f", "a", "m1", json!({"id": 1, "total": 5})).await;
     mill.idle("f", "a").await;
     for target in ["b", "c"] {
@@ -48,8 +49,8 @@ async fn what_a_component_gives_goes_to_each_target_and_then_the_message_is_gone
 async fn several_messages_of_one_answer_come_in_their_order_and_none_ends_the_message() {
     let (mill, component) = (flow().await, Component::start().await);
     mill.consumer("f", "d", Queues::default()).await;
-    let _split = Role::agent(&mill, "f", &work("a", component.port, "/split", &["b"]), &[]).await;
-    let _drop = Role::agent(&mill, "f", &work("d", component.port, "/drop", &["b"]), &[]).await;
+    let _split = Role::agent(&mill, "f", &work("a", component.port, "/split", &["b"]), &[]);
+    let _drop = Role::agent(&mill, "f", &work("d", component.port, "/drop", &["b"]), &[]);
     mill.put("f", "a", "m1", json!({"id": 1})).await;
     mill.put("f", "d", "m2", json!({"id": 2})).await;
     mill.idle("f", "a").await;
@@ -66,13 +67,13 @@ async fn a_sidecar_that_dies_between_publish_and_acknowledgement_stores_nothing_
     mill.consumer("f", "a", Queues { ack_wait: Duration::from_secs(1), ..Queues::default() }).await;
     let component = Component::start().await;
     let work = work("a", component.port, "/split", &["b", "c"]);
-    let mut first = Role::agent(&mill, "f", &work, &[("MILLRACE_TEST_EXIT_BEFORE_ACK", "1")]).await;
+    let mut first = Role::agent(&mill, "f", &work, &[("MILLRACE_TEST_EXIT_BEFORE_ACK", "1")]);
     mill.put("f", "a", "m1", json!({"id": 1})).await;
     let died = timeout(LIMIT, first.child.wait()).await.unwrap().unwrap();
     assert_eq!(died.code(), Some(EXIT_CODE));
     assert_eq!(mill.queued("f", "b").await.len(), 2, "published");
     assert_eq!(mill.queued("f", "a").await.len(), 1, "and not acknowledged");
-    let _second = Role::agent(&mill, "f", &work, &[]).await;
+    let _second = Role::agent(&mill, "f", &work, &[]);
     mill.idle("f", "a").await;
     assert_eq!(component.seen().await, [("m1".to_owned(), 2)], "it was handled again, under the same id");
     assert_eq!((mill.queued("f", "b").await.len(), mill.queued("f", "c").await.len()), (2, 2));
@@ -83,7 +84,7 @@ async fn a_component_that_does_not_listen_yet_costs_no_delivery() {
     let (mill, port) = (flow().await, free_port());
     let work = work("a", port, "/echo", &["b"]);
     mill.put("f", "a", "m1", json!(1)).await;
-    let agent = Role::agent(&mill, "f", &work, &[]).await;
+    let agent = Role::agent(&mill, "f", &work, &[]);
     let (_, text) = until("the other gates", async || {
         agent.ready().await.filter(|(status, text)| *status == 503 && !text.contains("queue"))
     })
@@ -101,7 +102,7 @@ async fn messages_wait_for_a_component_that_went_away_and_it_costs_no_attempt() 
     let (mill, component) = (flow().await, Component::start().await);
     let mut work = work("a", component.port, "/echo", &["b"]);
     work.retry = RetryPolicy { limit: 0, backoff_millis: 20 };
-    let agent = Role::agent(&mill, "f", &work, &[]).await;
+    let agent = Role::agent(&mill, "f", &work, &[]);
     mill.put("f", "a", "m1", json!(1)).await;
     mill.idle("f", "a").await;
     let port = component.port;
@@ -139,7 +140,7 @@ async fn what_no_attempt_helps_against_is_a_dead_letter_at_once() {
         ("/huge", "the component's answer is larger than 8323072 bytes"),
     ] {
         let (mill, component) = (flow().await, Component::start().await);
-        let _agent = Role::agent(&mill, "f", &work("a", component.port, path, &["b"]), &[]).await;
+        let _agent = Role::agent(&mill, "f", &work("a", component.port, path, &["b"]), &[]);
         mill.put("f", "a", "m1", json!({"id": 1})).await;
         assert_eq!(mill.one_dead("f", "a").await, reason, "{path}");
         mill.idle("f", "a").await;
@@ -151,7 +152,7 @@ async fn what_no_attempt_helps_against_is_a_dead_letter_at_once() {
 #[tokio::test]
 async fn what_may_pass_is_tried_again_until_the_limit_and_the_dead_letter_says_so() {
     let (mill, component) = (flow().await, Component::start().await);
-    let _agent = Role::agent(&mill, "f", &work("a", component.port, "/fail", &["b"]), &[]).await;
+    let _agent = Role::agent(&mill, "f", &work("a", component.port, "/fail", &["b"]), &[]);
     mill.put("f", "a", "m1", json!({"id": 1})).await;
     let reason = mill.one_dead("f", "a").await;
     assert_eq!(reason, "it was tried 3 times, at last: the component answered 500: this function fails");
@@ -169,7 +170,7 @@ async fn a_component_that_hangs_or_dies_fails_its_message_and_nothing_else() {
     let (mill, component) = (flow().await, Component::start().await);
     let mut hang = work("a", component.port, "/hang", &["b"]);
     (hang.timeout_millis, hang.retry.limit) = (300, 1);
-    let _agent = Role::agent(&mill, "f", &hang, &[]).await;
+    let _agent = Role::agent(&mill, "f", &hang, &[]);
     mill.put("f", "a", "m1", json!(1)).await;
     let reason = mill.one_dead("f", "a").await;
     assert_eq!(reason, "it was tried 2 times, at last: the component gave no answer within 300 ms");
@@ -178,7 +179,7 @@ async fn a_component_that_hangs_or_dies_fails_its_message_and_nothing_else() {
     let dies = Component::start().await;
     let mut exit = work("e", dies.port, "/exit", &["b"]);
     exit.retry.limit = 0;
-    let _agent = Role::agent(&mill, "f", &exit, &[]).await;
+    let _agent = Role::agent(&mill, "f", &exit, &[]);
     mill.put("f", "e", "m2", json!(1)).await;
     let reason = mill.one_dead("f", "e").await;
     assert!(reason.starts_with("it was tried once, at last: the component ended the connection"), "{reason}");
@@ -187,7 +188,7 @@ async fn a_component_that_hangs_or_dies_fails_its_message_and_nothing_else() {
 #[tokio::test]
 async fn what_is_no_message_is_a_dead_letter_and_stops_nobody() {
     let (mill, component) = (flow().await, Component::start().await);
-    let _agent = Role::agent(&mill, "f", &work("a", component.port, "/echo", &["b"]), &[]).await;
+    let _agent = Role::agent(&mill, "f", &work("a", component.port, "/echo", &["b"]), &[]);
     mill.put_raw("f", "a", "poison", "hello".into()).await;
     mill.put("f", "a", "m1", json!(1)).await;
     mill.idle("f", "a").await;
@@ -206,7 +207,7 @@ async fn a_full_queue_is_waited_for_and_costs_no_attempt() {
     for number in [1, 2] {
         mill.put("f", "b", &format!("old{number}"), json!("old")).await;
     }
-    let agent = Role::agent(&mill, "f", &work, &[]).await;
+    let agent = Role::agent(&mill, "f", &work, &[]);
     mill.put("f", "a", "m1", json!("new")).await;
     until("a held message", async || {
         (agent.metric(r#"millrace_pump_held{why="Publish"}"#).await > 0.0).then_some(())
@@ -224,8 +225,8 @@ async fn a_full_queue_is_waited_for_and_costs_no_attempt() {
 async fn a_broker_that_went_away_is_waited_for_with_what_is_in_flight() {
     let (mut mill, component) = (flow().await, Component::start().await);
     let proxy = Proxy::to(&mill.url).await;
-    std::mem::swap(&mut mill.url, &mut proxy.url.clone());
-    let agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]).await;
+    mill.url.clone_from(&proxy.url);
+    let agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]);
     mill.put("f", "a", "m1", json!({"ms": 500})).await;
     until("the call", async || (!component.seen().await.is_empty()).then_some(())).await;
     proxy.cut();
@@ -245,7 +246,7 @@ async fn a_broker_that_went_away_is_waited_for_with_what_is_in_flight() {
 #[tokio::test]
 async fn a_drain_returns_when_nothing_is_in_flight_and_takes_nothing_more() {
     let (mill, component) = (flow().await, Component::start().await);
-    let agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]).await;
+    let agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]);
     mill.put("f", "a", "m1", json!({"ms": 700})).await;
     until("the call", async || (!component.seen().await.is_empty()).then_some(())).await;
     let url = format!("{}/drain", agent.admin);
@@ -267,7 +268,7 @@ async fn a_drain_returns_when_nothing_is_in_flight_and_takes_nothing_more() {
 #[tokio::test]
 async fn a_sidecar_that_is_told_to_stop_finishes_and_ends() {
     let (mill, component) = (flow().await, Component::start().await);
-    let mut agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]).await;
+    let mut agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]);
     mill.put("f", "a", "m1", json!({"ms": 500})).await;
     until("the call", async || (!component.seen().await.is_empty()).then_some(())).await;
     agent.signal(Signal::SIGTERM);
@@ -284,7 +285,7 @@ async fn many_messages_move_side_by_side_and_no_more_than_the_node_allows() {
     for number in 0..20 {
         mill.put("f", "a", &format!("m{number}"), json!(number)).await;
     }
-    let agent = Role::agent(&mill, "f", &work, &[]).await;
+    let agent = Role::agent(&mill, "f", &work, &[]);
     let mut most = 0;
     until("an empty queue", async || {
         let (waiting, handled) = mill.pending("f", "a").await;

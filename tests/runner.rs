@@ -1,5 +1,6 @@
 //! The runner of a namespace against a real broker: it runs what the operator wants, says so, and no flow of it can harm
 //! another.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod mill;
 
@@ -70,7 +71,7 @@ async fn flow(nodes: Vec<NodeWork>) -> (Mill, Role) {
         mill.consumer("f", node.id.as_str(), Queues::default()).await;
     }
     desire(&mill, "f", Some(&work("r1", nodes))).await;
-    let runner = Role::runner(&mill, &[]).await;
+    let runner = Role::runner(&mill, &[]);
     wait_loaded(&mill, "f", "r1").await;
     (mill, runner)
 }
@@ -111,7 +112,7 @@ async fn a_log_node_shows_the_body_and_gives_the_message_on() {
     let mill = Mill::start().await;
     mill.consumer("f", "show", Queues::default()).await;
     desire(&mill, "f", Some(&work("r1", vec![builtin("show", "log", &json!({}), &["out"])]))).await;
-    let mut runner = Role::logging_runner(&mill).await;
+    let mut runner = Role::logging_runner(&mill);
     let mut lines = BufReader::new(runner.child.stderr.take().unwrap()).lines();
     mill.put("f", "show", "m1", json!({"total": 5})).await;
     let line = timeout(LIMIT, async {
@@ -174,7 +175,7 @@ async fn a_flow_that_runs_away_does_not_hold_up_another() {
     for flow in ["bad", "worse", "good"] {
         mill.consumer(flow, "map", Queues::default()).await;
     }
-    let runner = Role::runner(&mill, &[]).await;
+    let runner = Role::runner(&mill, &[]);
     for (flow, expression) in [("bad", "def f: f; f"), ("worse", "[range(1e12)]"), ("good", ".")] {
         desire(&mill, flow, Some(&work("r1", vec![jq("map", expression)]))).await;
         wait_loaded(&mill, flow, "r1").await;
@@ -203,7 +204,7 @@ async fn expressions_learn_nothing_of_the_runner() {
     let mill = Mill::start().await;
     mill.consumer("f", "a", Queues::default()).await;
     desire(&mill, "f", Some(&work("r1", vec![jq("a", "{body: env}")]))).await;
-    let _runner = Role::runner(&mill, &[("SECRET", "hidden")]).await;
+    let _runner = Role::runner(&mill, &[("SECRET", "hidden")]);
     mill.put("f", "a", "m1", json!(1)).await;
     mill.idle("f", "a").await;
     assert_eq!(bodies(&mill.queued("f", "out").await), [json!({})]);
@@ -212,7 +213,7 @@ async fn expressions_learn_nothing_of_the_runner() {
 #[tokio::test]
 async fn what_is_loaded_is_said_when_it_is_and_not_before() {
     let mill = Mill::start().await;
-    let runner = Role::runner(&mill, &[]).await;
+    let runner = Role::runner(&mill, &[]);
     runner.wait_ready().await;
     mill.consumer("f", "a", Queues::default()).await;
     let nodes = vec![jq("a", "."), jq("b", ".")];
@@ -282,7 +283,7 @@ async fn what_changes_while_nobody_listens_is_read_when_a_runner_starts() {
         desire(&mill, flow, Some(&work("r1", vec![]))).await;
     }
     desire(&mill, "gone", None).await;
-    let runner = Role::runner(&mill, &[]).await;
+    let runner = Role::runner(&mill, &[]);
     for flow in &flows {
         wait_loaded(&mill, flow, "r1").await;
     }

@@ -1,6 +1,11 @@
 //! A real kube-apiserver with our definitions in it, and a namespace of its own for each test.
 
 #![allow(dead_code, reason = "each binary of tests uses its part")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "tests write as users do, and fail where they cannot go on"
+)]
 
 use std::path::Path;
 use std::time::Duration;

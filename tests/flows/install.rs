@@ -31,8 +31,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A control plane and a broker for one test.
 pub struct Install {
     pub plane: Plane,
-    pub nats: Nats,
     pub client: Client,
+    /// The broker's address, and that of its monitoring.
+    pub nats_url: String,
+    monitoring: String,
+    nats: Option<Nats>,
     kubelet: tokio::task::JoinHandle<()>,
 }
 
@@ -45,25 +48,38 @@ impl Drop for Install {
 impl Install {
     /// Starts them, with the definitions installed. `options` are kube-apiserver's.
     pub async fn start(options: &[&str]) -> Self {
-        let (plane, nats) = tokio::join!(Plane::start_with(options), Nats::start());
-        let (plane, nats) = (plane.unwrap(), nats.unwrap());
+        let mut install = Self::without_broker(options).await;
+        install.start_broker().await;
+        install
+    }
+
+    /// Starts a control plane only; the broker has an address, where nobody answers yet.
+    pub async fn without_broker(options: &[&str]) -> Self {
+        let plane = Plane::start_with(options).await.unwrap();
         let client = plane.client().await.unwrap();
         for crd in definition::all() {
             common::define(&client, &crd).await;
         }
         common::make_namespace(&client, SYSTEM).await;
         let kubelet = tokio::spawn(kubelet::run(client.clone()));
-        Self { plane, nats, client, kubelet }
+        let address = |scheme: &str| format!("{scheme}://127.0.0.1:{}", free_port());
+        Self { plane, client, nats_url: address("nats"), monitoring: address("http"), nats: None, kubelet }
+    }
+
+    /// Starts the broker.
+    pub async fn start_broker(&mut self) {
+        let at = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
+        let listen = format!("listen: \"{}\"\nhttp: \"{}\"\n", at(&self.nats_url), at(&self.monitoring));
+        self.nats = Some(Nats::start_with(&listen).await.unwrap());
     }
 
     /// Starts an operator with more options.
     pub fn operator(&self, name: &str, options: &[&str]) -> Process {
-        let monitoring = self.nats.monitoring_url();
         let admin = format!("127.0.0.1:{}", free_port());
         let mut all = vec!["operator", "--namespace", SYSTEM, "--name", name, "--listen", &admin];
         all.extend(["--image", "rig.local/millrace:1", "--gateway-service", SERVICE]);
         all.extend(["--broker-secret", "millrace-broker", "--nats-auth", "none"]);
-        all.extend(["--nats-monitoring-url", monitoring]);
+        all.extend(["--nats-monitoring-url", &self.monitoring]);
         all.extend(options);
         self.process(name, &all, admin.clone())
     }
@@ -86,7 +102,7 @@ impl Install {
             &key,
         ];
         let mut gateway = self.process(name, &all, admin.clone());
-        gateway.listen = listen.clone();
+        gateway.listen.clone_from(&listen);
         gateway
     }
 
@@ -106,7 +122,7 @@ impl Install {
         let log = File::options().create(true).append(true).open(&path).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
             .args(options)
-            .args(["--nats-url", self.nats.url(), "--log-format", "human"])
+            .args(["--nats-url", &self.nats_url, "--log-format", "human"])
             .env("KUBECONFIG", self.plane.kubeconfig())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())

@@ -311,19 +311,19 @@ pub struct Role {
 
 impl Role {
     /// The sidecar of a node.
-    pub async fn agent(mill: &Mill, flow: &str, work: &NodeWork, env: &[(&str, &str)]) -> Self {
+    pub fn agent(mill: &Mill, flow: &str, work: &NodeWork, env: &[(&str, &str)]) -> Self {
         let work = serde_json::to_string(work).unwrap();
         let own = [("MILLRACE_FLOW", flow), ("MILLRACE_WORK", &work), ("MILLRACE_DRAIN_KEY", DRAIN_KEY)];
         Self::spawn(mill, "agent", own.iter().chain(env).copied())
     }
 
     /// The runner of the namespace.
-    pub async fn runner(mill: &Mill, env: &[(&str, &str)]) -> Self {
+    pub fn runner(mill: &Mill, env: &[(&str, &str)]) -> Self {
         Self::spawn(mill, "runner", [("POD_NAME", "runner-1")].iter().chain(env).copied())
     }
 
     /// The same, with its log in its `stderr`.
-    pub async fn logging_runner(mill: &Mill) -> Self {
+    pub fn logging_runner(mill: &Mill) -> Self {
         Self::spawn_with(mill, "runner", [("POD_NAME", "runner-1")].into_iter(), Stdio::piped())
     }
 

@@ -38,7 +38,7 @@ fn shipped() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let hosts = fs::read_dir(target.join("image")).into_iter().flatten().flatten();
     let found = hosts.map(|host| host.path().join("image")).find(|folder| folder.join("millrace").exists());
-    found.expect("the shipped program is not there: run `make program`")
+    found.unwrap_or_else(|| panic!("the shipped program is not there: run `make program`"))
 }
 
 impl House {
@@ -88,8 +88,7 @@ impl House {
     }
 
     fn try_kubectl(&self, words: &[&str]) -> Result<String, String> {
-        let mut kubectl = Command::new(self.node.folder().join("bin/kubectl"));
-        let output = kubectl.env("KUBECONFIG", self.node.kubeconfig()).args(words).output().unwrap();
+        let output = self.kubectl_command().args(words).output().map_err(|error| error.to_string())?;
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         } else {
@@ -135,20 +134,6 @@ impl House {
         self.kubectl(&["-n", SHOP, "logs", "deployment/millrace-runner", "--tail=-1"])
     }
 
-    /// Kills one process of a role, as the kernel would that runs out of memory.
-    pub fn kill(&self, role: &str) {
-        let found = processes(role);
-        let process = *found.first().unwrap_or_else(|| panic!("no process of {role}"));
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL)
-            .unwrap();
-        let gone = || !Path::new(&format!("/proc/{process}")).exists();
-        let end = Instant::now() + PATIENCE;
-        while !gone() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert!(gone(), "process {process} of {role} did not die");
-    }
-
     /// Deletes the first pod that is selected, at once.
     pub fn delete_one_pod(&self, namespace: &str, selector: &str) {
         let path = "-o=jsonpath={.items[0].metadata.name}";
@@ -167,15 +152,11 @@ impl House {
         assert!(settled.await, "the pods of {selector} never became ready");
     }
 
-    /// The memory of each role, in kilobytes of its own and its share of what it shares.
-    pub fn print_memory(&self) {
-        for role in ["operator", "gateway", "nats", "runner", "agent"] {
-            for process in processes(role) {
-                let all = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
-                let pss = all.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("?").trim();
-                println!("memory (PSS) of {role}: {pss}");
-            }
-        }
+    /// kubectl, ready for more words.
+    pub fn kubectl_command(&self) -> Command {
+        let mut kubectl = Command::new(self.node.folder().join("bin/kubectl"));
+        kubectl.env("KUBECONFIG", self.node.kubeconfig());
+        kubectl
     }
 
     fn explain(&self) {
@@ -187,6 +168,30 @@ impl House {
         ] {
             let said = self.try_kubectl(words).unwrap_or_else(|error| error);
             eprintln!("$ kubectl {}\n{said}", words.join(" "));
+        }
+    }
+}
+
+/// Kills one process of a role, as the kernel would that runs out of memory.
+pub fn kill(role: &str) {
+    let found = processes(role);
+    let process = *found.first().unwrap_or_else(|| panic!("no process of {role}"));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let gone = || !Path::new(&format!("/proc/{process}")).exists();
+    let end = Instant::now() + PATIENCE;
+    while !gone() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(gone(), "process {process} of {role} did not die");
+}
+
+/// The memory of each role, in kilobytes of its own and its share of what it shares.
+pub fn print_memory() {
+    for role in ["operator", "gateway", "nats", "runner", "agent"] {
+        for process in processes(role) {
+            let all = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+            let pss = all.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("?").trim();
+            println!("memory (PSS) of {role}: {pss}");
         }
     }
 }

@@ -9,7 +9,7 @@
 //!   POST /hang      never answers                   /exit     ends in the middle of an answer
 //!   GET  /healthz   200                             /seen     the messages it got: ids, and how often
 //! ```
-//! It listens on `PORT` (8080), and writes the id of each message to standard output. A component of yours needs nothing
+//! It listens on `PORT` (8080), and writes of each message the function, its id and its `body.id` to standard output. A component of yours needs nothing
 //! of Millrace's: any web server that takes a POST is one.
 
 use std::convert::Infallible;
@@ -83,7 +83,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<An
         return Ok(text(StatusCode::BAD_REQUEST, "no JSON\n"));
     };
     let id = head.headers.get("ce-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    say(&format!("{path} {id}"));
+    say(&format!("{path} {id} {}", input["body"]["id"]));
     lock(&seen).add(id, input["body"]["id"].clone());
     Ok(function(path, head.uri.query(), input).await)
 }

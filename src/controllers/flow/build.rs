@@ -250,7 +250,7 @@ mod tests {
         .unwrap()
     }
 
-    fn built(node: Value, credentials: Option<&str>) -> Deployment {
+    fn built(node: &Value, credentials: Option<&str>) -> Deployment {
         let flow = flow(&json!([node]));
         let node = validate(&flow.spec).unwrap().nodes.pop_first().unwrap().1;
         let image = node.image.clone().unwrap();
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_deployment_belongs_to_its_flow_and_hands_down_only_what_may_be() {
-        let built = built(json!({"id": "fetch", "image": "erp:1"}), None);
+        let built = built(&json!({"id": "fetch", "image": "erp:1"}), None);
         let owner = &built.metadata.owner_references.as_ref().unwrap()[0];
         assert_eq!((owner.uid.as_str(), owner.controller), ("u1", Some(true)));
         let labels = built.metadata.labels.unwrap();
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_pod_is_restricted_and_the_agent_starts_first_without_holding_the_component_back() {
-        let pod = pod(&built(json!({"id": "fetch", "image": "erp:1"}), None));
+        let pod = pod(&built(&json!({"id": "fetch", "image": "erp:1"}), None));
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.termination_grace_period_seconds, Some(310));
         let agent = &pod.init_containers.as_ref().unwrap()[0];
@@ -296,10 +296,10 @@ mod tests {
     fn settings_and_credentials_are_files_and_a_change_of_either_makes_another_revision() {
         let node = |url: &str| json!({"id": "f", "image": "i", "fields": {"url": url}, "credentials": {"secretRef": {"name": "erp"}}});
         let revision = |built: &Deployment| built.metadata.annotations.as_ref().unwrap()[REVISION].clone();
-        let (one, same) = (built(node("a"), Some("h1")), built(node("a"), Some("h1")));
+        let (one, same) = (built(&node("a"), Some("h1")), built(&node("a"), Some("h1")));
         assert_eq!(revision(&one), revision(&same));
-        assert_ne!(revision(&one), revision(&built(node("b"), Some("h1"))));
-        assert_ne!(revision(&one), revision(&built(node("a"), Some("h2"))));
+        assert_ne!(revision(&one), revision(&built(&node("b"), Some("h1"))));
+        assert_ne!(revision(&one), revision(&built(&node("a"), Some("h2"))));
         let mounts: Vec<_> = pod(&one).containers[0]
             .volume_mounts
             .iter()
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn the_users_template_is_merged_by_the_names_of_containers_and_volumes() {
         let built = built(
-            json!({"id": "f", "image": "i", "podTemplate": {"spec": {
+            &json!({"id": "f", "image": "i", "podTemplate": {"spec": {
                 "nodeSelector": {"disk": "ssd"},
                 "containers": [
                     {"name": "component", "volumeMounts": [{"name": "cache", "mountPath": "/cache"}]},

@@ -104,27 +104,26 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap()
     }
 
     fn waiting(reason: &str, message: &str) -> Option<Trouble> {
-        of_pod(&pod(json!({"containerStatuses": [{
+        of_pod(&pod(&json!({"containerStatuses": [{
             "name": "component", "image": "erp:1", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": reason, "message": message}},
         }]})))
     }
 
-    fn stuck(message: &str) -> Option<Trouble> {
-        Some(Trouble::Stuck(message.into()))
+    fn stuck(message: &str) -> Trouble {
+        Trouble::Stuck(message.into())
     }
 
     #[test]
     fn both_words_for_a_failed_pull_read_the_same() {
-        let expected =
-            stuck("the image 'erp:1' cannot be pulled: correct its name, or give `imagePullSecrets`");
-        assert_eq!(waiting("ErrImagePull", "rpc error: code = NotFound"), expected);
-        assert_eq!(waiting("ImagePullBackOff", "Back-off pulling image \"erp:1\""), expected);
+        let expected = "the image 'erp:1' cannot be pulled: correct its name, or give `imagePullSecrets`";
+        assert_eq!(waiting("ErrImagePull", "rpc error: code = NotFound").unwrap(), stuck(expected));
+        assert_eq!(waiting("ImagePullBackOff", "Back-off pulling image \"erp:1\"").unwrap(), stuck(expected));
     }
 
     #[test]
@@ -133,7 +132,8 @@ mod tests {
             waiting(
                 "CreateContainerConfigError",
                 "container has runAsNonRoot and image will run as root (pod: \"a-b-x_ns(1)\", container: component)"
-            ),
+            )
+            .unwrap(),
             stuck(
                 "container 'component' cannot be started: container has runAsNonRoot and image will run as root"
             )
@@ -143,30 +143,31 @@ mod tests {
     #[test]
     fn what_an_environment_variable_lacks_is_missing() {
         assert_eq!(
-            waiting("CreateContainerConfigError", "secret \"erp\" not found"),
-            Some(Trouble::Missing(
+            waiting("CreateContainerConfigError", "secret \"erp\" not found").unwrap(),
+            Trouble::Missing(
                 "container 'component' needs something that is missing: secret \"erp\" not found".into()
-            ))
+            )
         );
     }
 
     #[test]
     fn a_crash_tells_the_exit_code_and_the_last_words_and_no_pause() {
-        let crashed = |terminated: Value| {
-            of_pod(&pod(json!({"containerStatuses": [{
+        let crashed = |terminated: &Value| {
+            of_pod(&pod(&json!({"containerStatuses": [{
                 "name": "component", "image": "erp:1", "imageID": "", "ready": false, "restartCount": 4,
                 "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}},
                 "lastState": {"terminated": terminated},
             }]})))
+            .unwrap()
         };
         assert_eq!(
-            crashed(json!({"exitCode": 3, "reason": "Error", "message": "a\nno such host\n"})),
+            crashed(&json!({"exitCode": 3, "reason": "Error", "message": "a\nno such host\n"})),
             stuck(
                 "container 'component' ends again and again: it ended with exit code 3, and its last words were: no such host"
             )
         );
         assert_eq!(
-            crashed(json!({"exitCode": 137, "reason": "OOMKilled"})),
+            crashed(&json!({"exitCode": 137, "reason": "OOMKilled"})),
             stuck("container 'component' ends again and again: it needs more memory than its limit")
         );
     }
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_just_starting_is_in_no_trouble() {
         assert_eq!(waiting("ContainerCreating", ""), None);
-        assert_eq!(of_pod(&pod(json!({}))), None);
+        assert_eq!(of_pod(&pod(&json!({}))), None);
     }
 
     #[test]

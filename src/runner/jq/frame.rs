@@ -42,7 +42,7 @@ pub fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 /// Writes a piece.
 ///
 /// # Errors
-/// As for [`write`].
+/// As for [`write()`].
 pub async fn send(to: &mut (impl AsyncWrite + Unpin), piece: &[u8]) -> io::Result<()> {
     to.write_all(&length(piece)?).await?;
     to.write_all(piece).await

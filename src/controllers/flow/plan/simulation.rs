@@ -113,7 +113,7 @@ impl World {
 
     fn snapshot(&mut self) -> Option<Snapshot> {
         let flow = Arc::new(self.flow.clone()?);
-        let version = flow.metadata.resource_version.as_ref().unwrap().parse().unwrap();
+        let version = flow.metadata.resource_version.as_ref()?.parse().ok()?;
         let state = RouteState::of(&flow);
         let since = match &self.route {
             Some((known, since)) if *known == state => *since,

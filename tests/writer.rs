@@ -1,0 +1,136 @@
+//! The one writer against a real API server: what is written, what is not, and what nobody may write any more.
+#![allow(clippy::disallowed_methods, reason = "the tests write to the apiserver as users do")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
+use millrace::api::flow::Flow;
+use millrace::runtime::{Accidents, Fence, WriteError, Writer};
+use serde_json::{Value, json};
+
+async fn writer() -> (Writer, Api<Deployment>, String) {
+    let (client, namespace) = (common::client().await, common::namespace().await);
+    let writer = Writer::new(client.clone(), "millrace-flow", Fence::open(), Accidents::default());
+    (writer, Api::namespaced(client, &namespace), namespace)
+}
+
+/// A Deployment of ours, with these variables in its container.
+fn deployment(namespace: &str, env: &Value) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": "erp", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "millrace"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "erp"}},
+            "template": {
+                "metadata": {"labels": {"app": "erp"}},
+                "spec": {"containers": [{"name": "component", "image": "erp:1", "env": env}]},
+            },
+        },
+    }))
+    .unwrap()
+}
+
+fn env(deployment: &Deployment) -> Vec<String> {
+    let spec = deployment.spec.clone().unwrap().template.spec.unwrap();
+    spec.containers[0].env.iter().flatten().map(|env| env.name.clone()).collect()
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_not_written_and_what_a_person_has_changed_is_put_right() {
+    let (writer, api, namespace) = writer().await;
+    let wanted = deployment(&namespace, &json!([{"name": "A", "value": "1"}]));
+    writer.put(&wanted, None).await.unwrap();
+    let made = api.get("erp").await.unwrap();
+    writer.put(&wanted, Some(&made)).await.unwrap();
+    assert_eq!(api.get("erp").await.unwrap().resource_version(), made.resource_version());
+    // A cache that has nothing yet is no reason to write either.
+    writer.put(&wanted, None).await.unwrap();
+    assert_eq!(api.get("erp").await.unwrap().resource_version(), made.resource_version());
+
+    let by_hand =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "component", "image": "erp:2"}]}}}});
+    let changed = api.patch("erp", &PatchParams::default(), &Patch::Strategic(by_hand)).await.unwrap();
+    writer.put(&wanted, Some(&changed)).await.unwrap();
+    let image =
+        api.get("erp").await.unwrap().spec.unwrap().template.spec.unwrap().containers[0].image.clone();
+    assert_eq!(image.as_deref(), Some("erp:1"));
+}
+
+#[tokio::test]
+async fn what_is_wanted_no_more_goes_and_what_others_have_added_stays() {
+    let (writer, api, namespace) = writer().await;
+    let two = deployment(&namespace, &json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]));
+    writer.put(&two, None).await.unwrap();
+    let note = json!({"metadata": {"annotations": {"example.com/note": "x"}}});
+    let made = api.patch("erp", &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
+    assert_eq!(env(&made), ["A", "B"]);
+    writer.put(&deployment(&namespace, &json!([{"name": "B", "value": "2"}])), Some(&made)).await.unwrap();
+    let rolled = api.get("erp").await.unwrap();
+    assert_eq!(env(&rolled), ["B"]);
+    assert_eq!(rolled.annotations()["example.com/note"], "x");
+    writer.put(&deployment(&namespace, &json!([])), Some(&rolled)).await.unwrap();
+    assert_eq!(env(&api.get("erp").await.unwrap()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_seen_and_is_no_more_is_neither_written_nor_removed() {
+    let (writer, api, namespace) = writer().await;
+    let wanted = deployment(&namespace, &json!([]));
+    writer.put(&wanted, None).await.unwrap();
+    let first = api.get("erp").await.unwrap();
+    let note = json!({"metadata": {"annotations": {"example.com/note": "x"}}});
+    api.patch("erp", &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
+    let other = deployment(&namespace, &json!([{"name": "A", "value": "1"}]));
+    assert!(matches!(writer.put(&other, Some(&first)).await, Err(WriteError::Conflict)));
+    api.delete("erp", &DeleteParams::default()).await.unwrap();
+    assert!(matches!(writer.put(&other, Some(&first)).await, Err(WriteError::Conflict | WriteError::Gone)));
+    assert!(api.get_opt("erp").await.unwrap().is_none(), "it was made again");
+    writer.put(&wanted, None).await.unwrap();
+    assert!(matches!(writer.delete::<Deployment>(&first.metadata).await, Err(WriteError::Conflict)));
+    let second = api.get("erp").await.unwrap();
+    writer.delete::<Deployment>(&second.metadata).await.unwrap();
+    assert!(api.get_opt("erp").await.unwrap().is_none());
+    writer.delete::<Deployment>(&second.metadata).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_belongs_to_somebody_else_is_left_alone() {
+    let (writer, api, namespace) = writer().await;
+    let mut foreign = deployment(&namespace, &json!([]));
+    foreign.labels_mut().clear();
+    let made = api.create(&PostParams::default(), &foreign).await.unwrap();
+    let wanted = deployment(&namespace, &json!([]));
+    assert!(matches!(writer.put(&wanted, None).await, Err(WriteError::Foreign)));
+    writer.delete_unwatched::<Deployment>(&wanted.metadata).await.unwrap();
+    assert_eq!(api.get("erp").await.unwrap().resource_version(), made.resource_version());
+}
+
+#[tokio::test]
+async fn a_flow_that_changed_or_went_meanwhile_is_not_confirmed() {
+    let (writer, _, namespace) = writer().await;
+    let api: Api<Flow> = Api::namespaced(common::client().await, &namespace);
+    let flow: Flow = serde_json::from_value(json!({
+        "apiVersion": "millrace.dev/v1alpha1", "kind": "Flow",
+        "metadata": ObjectMeta { name: Some("orders".into()), finalizers: Some(vec!["example.com/x".into()]), ..Default::default() },
+        "spec": {"trigger": {"webhook": {"methods": ["POST"]}}, "graph": {"nodes": [{"id": "a", "builtin": "log"}]}},
+    }))
+    .unwrap();
+    let seen = api.create(&PostParams::default(), &flow).await.unwrap();
+    writer.confirm(&seen).await.unwrap();
+    let change = |change: Value| {
+        let api = api.clone();
+        async move { api.patch("orders", &PatchParams::default(), &Patch::Merge(change)).await.unwrap() }
+    };
+    change(json!({"metadata": {"labels": {"team": "sales"}}})).await;
+    writer.confirm(&seen).await.unwrap();
+    let suspended = change(json!({"spec": {"suspend": true}})).await;
+    assert!(matches!(writer.confirm(&seen).await, Err(WriteError::Conflict)));
+    writer.confirm(&suspended).await.unwrap();
+    api.delete("orders", &DeleteParams::default()).await.unwrap();
+    assert!(matches!(writer.confirm(&suspended).await, Err(WriteError::Conflict)));
+    change(json!({"metadata": {"finalizers": null}})).await;
+    assert!(matches!(writer.confirm(&suspended).await, Err(WriteError::Gone)));
+}
