@@ -5,6 +5,7 @@
 mod common;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
@@ -38,25 +39,30 @@ fn env(deployment: &Deployment) -> Vec<String> {
     spec.containers[0].env.iter().flatten().map(|env| env.name.clone()).collect()
 }
 
+/// A Secret of ours: nobody but us writes to it, unlike to a Deployment.
+fn secret(namespace: &str, data: &Value) -> Secret {
+    let metadata = json!({"name": "erp", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "millrace"}});
+    serde_json::from_value(json!({"metadata": metadata, "data": data, "type": "Opaque"})).unwrap()
+}
+
 #[tokio::test]
 async fn what_is_so_already_is_not_written_and_what_a_person_has_changed_is_put_right() {
-    let (writer, api, namespace) = writer().await;
-    let wanted = deployment(&namespace, &json!([{"name": "A", "value": "1"}]));
+    let (writer, _, namespace) = writer().await;
+    let api: Api<Secret> = Api::namespaced(common::client().await, &namespace);
+    let wanted = secret(&namespace, &json!({"key": "b25l"}));
     writer.put(&wanted, None).await.unwrap();
     let made = api.get("erp").await.unwrap();
     writer.put(&wanted, Some(&made)).await.unwrap();
-    assert_eq!(api.get("erp").await.unwrap().resource_version(), made.resource_version());
     // A cache that has nothing yet is no reason to write either.
     writer.put(&wanted, None).await.unwrap();
-    assert_eq!(api.get("erp").await.unwrap().resource_version(), made.resource_version());
+    writer.put_by_hash(&wanted, Some(&made.metadata)).await.unwrap();
+    assert_eq!(api.get("erp").await.unwrap(), made);
+    assert!(matches!(writer.put_new(&wanted).await, Err(WriteError::Conflict)));
 
-    let by_hand =
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "component", "image": "erp:2"}]}}}});
-    let changed = api.patch("erp", &PatchParams::default(), &Patch::Strategic(by_hand)).await.unwrap();
+    let by_hand = json!({"data": {"key": "dHdv"}});
+    let changed = api.patch("erp", &PatchParams::default(), &Patch::Merge(by_hand)).await.unwrap();
     writer.put(&wanted, Some(&changed)).await.unwrap();
-    let image =
-        api.get("erp").await.unwrap().spec.unwrap().template.spec.unwrap().containers[0].image.clone();
-    assert_eq!(image.as_deref(), Some("erp:1"));
+    assert_eq!(api.get("erp").await.unwrap().data, made.data);
 }
 
 #[tokio::test]
@@ -98,14 +104,16 @@ async fn what_was_seen_and_is_no_more_is_neither_written_nor_removed() {
 
 #[tokio::test]
 async fn what_belongs_to_somebody_else_is_left_alone() {
-    let (writer, api, namespace) = writer().await;
-    let mut foreign = deployment(&namespace, &json!([]));
+    let (writer, _, namespace) = writer().await;
+    let api: Api<Secret> = Api::namespaced(common::client().await, &namespace);
+    let mut foreign = secret(&namespace, &json!({"key": "b25l"}));
     foreign.labels_mut().clear();
     let made = api.create(&PostParams::default(), &foreign).await.unwrap();
-    let wanted = deployment(&namespace, &json!([]));
+    let wanted = secret(&namespace, &json!({"key": "dHdv"}));
     assert!(matches!(writer.put(&wanted, None).await, Err(WriteError::Foreign)));
-    writer.delete_unwatched::<Deployment>(&wanted.metadata).await.unwrap();
-    assert_eq!(api.get("erp").await.unwrap().resource_version(), made.resource_version());
+    assert!(matches!(writer.put(&wanted, Some(&made)).await, Err(WriteError::Foreign)));
+    writer.delete_unwatched::<Secret>(&wanted.metadata).await.unwrap();
+    assert_eq!(api.get("erp").await.unwrap(), made);
 }
 
 #[tokio::test]

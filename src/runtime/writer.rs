@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt as _};
 use nix::sys::signal::{Signal, raise};
@@ -223,14 +223,19 @@ impl Writer {
         self.create(wanted).await
     }
 
+    /// An apply that names a version makes an object that is not there, and is in conflict with one that is, whatever its
+    /// version. A POST would make the fields those of another manager ("Update" is one, "Apply" another, under the same
+    /// name), so that what is wanted no more would stay in the object for ever.
     async fn create<K: Object>(&self, wanted: &K) -> Result<(), WriteError> {
+        /// No object ever has it: the store's first revision is that of nothing.
+        const NO_VERSION: &str = "1";
+        let mut body = serde_json::to_value(wanted).unwrap_or_default();
+        body["metadata"]["resourceVersion"] = json!(NO_VERSION);
         let api: Api<K> = self.api(wanted.meta());
-        let params = PostParams { field_manager: Some(self.manager.into()), ..PostParams::default() };
-        let made = self.write(api.create(&params, wanted)).await;
-        match made {
-            Err(WriteError::Other(error)) if exists(&error) => Err(WriteError::Conflict),
-            made => made.map(|made| self.remember(&made)),
-        }
+        let params = PatchParams::apply(self.manager).force();
+        let made = self.write(api.patch(&wanted.name_any(), &params, &Patch::Apply(&body))).await?;
+        self.remember(&made);
+        Ok(())
     }
 
     async fn apply<K: Object>(&self, wanted: &K, live: &K) -> Result<(), WriteError> {
@@ -363,10 +368,6 @@ fn expect(body: &mut Value, seen: &ObjectMeta) {
     body["metadata"]["namespace"] = json!(seen.namespace);
     body["metadata"]["uid"] = json!(seen.uid);
     body["metadata"]["resourceVersion"] = json!(seen.resource_version);
-}
-
-fn exists(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_already_exists())
 }
 
 /// Whether an object belongs to the owner of the one that is wanted: to the same controller, or both to none.
