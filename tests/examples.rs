@@ -20,6 +20,7 @@ fn objects() -> Vec<(PathBuf, Value)> {
             text.split("\n---\n").map(|part| serde_saphyr::from_str(part).unwrap()).collect();
         objects.into_iter().map(move |object| (file.clone(), object))
     };
+    let files = files.filter(|file| file.extension().is_some_and(|end| end == "yaml"));
     files.flat_map(documents).collect()
 }
 

@@ -124,8 +124,10 @@ impl Image {
             .schema_version(2u32)
             .manifests(vec![entry])
             .build()
-            .and_then(|index| index.to_string())
             .map_err(built)?;
+        // Annotations are a hash map, in another order each time; a value's fields are sorted.
+        let index = serde_json::to_value(&index).map(|index| index.to_string());
+        let index = index.map_err(|error| built(error.into()))?;
         let mut archive = tar::Builder::new(Vec::new());
         for (path, bytes) in [
             ("oci-layout".to_owned(), &br#"{"imageLayoutVersion":"1.0.0"}"#[..]),
