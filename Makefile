@@ -8,7 +8,7 @@ RIG    = $(TARGET)/debug/rig
 ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status program image test generate lint
+.PHONY: help demo bench up down status program image test generate lint
 
 # Static, so that an image needs nothing else.
 HOST    := $(shell rustc -vV | sed -n 's/host: //p')
@@ -19,6 +19,9 @@ help: ## List these commands
 
 demo: ## Install the chart into the node, run a flow and show it; CONTEXT=name IMAGE=ref: in a cluster of yours
 	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' COMPONENT_IMAGE='$(COMPONENT_IMAGE)' MAKE='$(MAKE)' RIG='$(RIG)' demo/run.sh
+
+bench: ## Measure what a start costs, on the node of this checkout
+	@MAKE='$(MAKE)' RIG='$(RIG)' CARGO='$(CARGO)' demo/bench.sh
 
 up: ## Start a one-node Kubernetes of our own; needs root, and asks sudo for it
 	$(CARGO) build --locked --workspace --bins

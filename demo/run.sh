@@ -8,59 +8,24 @@ cd "$(dirname "$0")/.."
 
 system=millrace-system namespace=shop flow=orders
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
-
-# What a person would look at who sees this fail.
-explain() {
-  say "The demo stopped here. What there is:"
-  kubectl -n "$system" get pods -o wide || true
-  kubectl -n "$system" get events --sort-by=.lastTimestamp 2> /dev/null | tail -n 8 || true
-  kubectl -n "$system" logs deployment/millrace-operator --tail 10 2> /dev/null || true
-  kubectl -n "$namespace" get flows,pods 2> /dev/null || true
-  kubectl -n "$namespace" describe flow "$flow" 2> /dev/null | tail -n 40 || true
-}
-
-set_up() {
-  if [ -n "${CONTEXT:-}" ]; then
-    : "${IMAGE:?with CONTEXT, give IMAGE: the image of Millrace that the cluster can pull}"
-    say "Using the context '$CONTEXT' of ${KUBECONFIG:-~/.kube/config}"
-    shopt -s expand_aliases
-    kubectl() { command kubectl --context "$CONTEXT" "$@"; }
-    helm() { command helm --kube-context "$CONTEXT" "$@"; }
-    kubectl cluster-info | head -n 1
-    values=(--set "image.repository=${IMAGE%:*}" --set "image.tag=${IMAGE##*:}")
-  else
-    say "1. A node, and the images of this checkout (the first time takes some minutes)"
-    unset KUBECONFIG
-    "$MAKE" --no-print-directory up image
-    export PATH="$PWD/.rig/bin:$PATH" KUBECONFIG="$PWD/.rig/kubeconfig"
-    # shellcheck disable=SC1091
-    . target/images.env
-    values=(
-      --set "image.repository=${IMAGE%:*}" --set "image.tag=${IMAGE##*:}"
-      --set "nats.image.repository=${NATS_IMAGE%:*}" --set "nats.image.tag=${NATS_IMAGE##*:}"
-    )
-  fi
-  trap explain ERR
-}
-
-install() {
-  say "2. Millrace, installed with helm"
-  run helm upgrade --install millrace charts/millrace --namespace "$system" --create-namespace \
-    --values demo/values.yaml "${values[@]}" --wait --timeout 5m --hide-notes
-  kubectl -n "$system" get pods
-}
+. demo/install.sh
 
 start() {
   say "3. A flow: an image and two built-ins, from kubectl apply to Active"
   kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - > /dev/null
   local began=$EPOCHREALTIME
-  if [ -n "${COMPONENT_IMAGE:-}" ]; then
-    sed "s|rig.local/component:1|$COMPONENT_IMAGE|" examples/webhook-flow/flow.yaml | kubectl -n "$namespace" apply -f -
-  else
-    run kubectl -n "$namespace" apply -f examples/webhook-flow/
-  fi
+  case ${COMPONENT_IMAGE:-} in
+    rig.local/component:1)
+      run kubectl -n "$namespace" apply -f examples/webhook-flow/
+      ;;
+    '')
+      echo "COMPONENT_IMAGE is not given (the target 'component' of the Containerfile): a flow of built-ins only"
+      run kubectl -n "$namespace" apply -f demo/builtins.yaml
+      ;;
+    *)
+      sed "s|rig.local/component:1|$COMPONENT_IMAGE|" examples/webhook-flow/flow.yaml | kubectl -n "$namespace" apply -f -
+      ;;
+  esac
   kubectl -n "$namespace" patch flow "$flow" --type=merge -p '{"spec":{"suspend":null}}' > /dev/null
   run kubectl -n "$namespace" wait "flow/$flow" --for=condition=Ready --timeout=3m
   awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN {printf "Active %.1f s after it was applied\n", b - a}'

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::{HeaderMap, header};
@@ -98,6 +98,30 @@ async fn queues_are_made_counted_given_up_and_removed_with_their_stream() {
     streams.remove_queues(&shop, &orders, &nodes(&["store"])).await.unwrap();
     streams.ensure_queues(&shop, &orders, &nodes(&["store"])).await.unwrap();
     assert!(!put(&broker, "store", "8").await.unwrap());
+}
+
+#[tokio::test]
+async fn who_leads_no_more_takes_nothing_away() {
+    let nats = Nats::start().await.unwrap();
+    let broker = connect(&nats, "", None).await;
+    let successor = Streams::new(broker.clone(), limits(), Fence::open());
+    let (shop, orders) = orders();
+    successor.ensure_shared().await.unwrap();
+    successor.ensure_queues(&shop, &orders, &nodes(&["fetch"])).await.unwrap();
+    put(&broker, "fetch", "1").await.unwrap();
+    let zombie = Streams::new(broker.clone(), limits(), Fence::until(Instant::now()));
+    let fetch = "fetch".parse().unwrap();
+    let refused = "this process does not lead any more: its lease was not renewed in time";
+    let abandoned = zombie.abandon(&shop, &orders, &fetch, "late").await.unwrap_err();
+    assert_eq!(abandoned.to_string(), format!("the message broker could not make dead letters: {refused}"));
+    let removed = zombie.remove_queues(&shop, &orders, &nodes(&["fetch"])).await.unwrap_err();
+    assert_eq!(removed.to_string(), format!("the message broker could not remove a queue: {refused}"));
+    let left = successor.backlog(&shop, &orders, &nodes(&["fetch"])).await.unwrap();
+    assert_eq!(left, [(fetch, 1)].into());
+    let stream = broker.jetstream.get_stream("MR_shop").await.unwrap();
+    assert!(
+        stream.get_consumer::<async_nats::jetstream::consumer::pull::Config>("orders_fetch").await.is_ok()
+    );
 }
 
 #[tokio::test]

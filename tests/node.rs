@@ -7,6 +7,8 @@
 mod common;
 #[path = "node/house.rs"]
 mod house;
+#[path = "node/processes.rs"]
+mod processes;
 #[path = "node/traffic.rs"]
 mod traffic;
 #[path = "node/witness.rs"]

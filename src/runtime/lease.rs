@@ -35,8 +35,10 @@ pub struct NotLeader;
 pub struct Fence(Arc<Mutex<Option<Instant>>>);
 
 impl Fence {
-    fn new(until: Instant) -> Self {
-        Self(Arc::new(Mutex::new(Some(until))))
+    /// A fence that closes at a time, unless the lease is renewed before.
+    #[must_use]
+    pub fn until(end: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Some(end))))
     }
 
     /// A fence that is open for ever: for those who write what nobody else does.
@@ -122,7 +124,7 @@ impl Election {
             }
         };
         tracing::info!(lease = self.name, identity = self.identity, "Leads");
-        let leadership = Leadership { fence: Fence::new(began + DEADLINE), lost: CancellationToken::new() };
+        let leadership = Leadership { fence: Fence::until(began + DEADLINE), lost: CancellationToken::new() };
         let renewing = tokio::spawn(self.renew(lease, leadership.clone(), stop));
         Some((leadership, renewing))
     }
@@ -275,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_fence_closes_by_itself_and_opens_with_a_renewal() {
-        let fence = Fence::new(Instant::now());
+        let fence = Fence::until(Instant::now());
         assert_eq!(fence.check(), Err(NotLeader));
         fence.extend(Instant::now() + DEADLINE);
         assert_eq!(fence.check(), Ok(()));

@@ -9,6 +9,8 @@ use rig::{Image, Node, Program};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::processes;
+
 /// The namespace of the install.
 pub const SYSTEM: &str = "millrace-system";
 /// The namespace of the flows. It enforces the strictest Pod Security Standard.
@@ -174,7 +176,7 @@ impl House {
 
 /// Kills one process of a role, as the kernel would that runs out of memory.
 pub fn kill(role: &str) {
-    let found = processes(role);
+    let found = processes::of(role);
     let process = *found.first().unwrap_or_else(|| panic!("no process of {role}"));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
     let gone = || !Path::new(&format!("/proc/{process}")).exists();
@@ -185,31 +187,13 @@ pub fn kill(role: &str) {
     assert!(gone(), "process {process} of {role} did not die");
 }
 
-/// The memory of each role, in kilobytes of its own and its share of what it shares.
+/// Prints the memory of each role.
 pub fn print_memory() {
     for role in ["operator", "gateway", "nats", "runner", "agent"] {
-        for process in processes(role) {
-            let all = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
-            let pss = all.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("?").trim();
-            println!("memory (PSS) of {role}: {pss}");
+        for process in processes::of(role) {
+            println!("memory (PSS) of {role}: {} KiB", processes::memory(process).unwrap_or_default());
         }
     }
-}
-
-/// The processes of a role, as the host counts them.
-fn processes(role: &str) -> Vec<i32> {
-    let numbers = fs::read_dir("/proc").unwrap().flatten();
-    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let runs = |process: &i32| {
-        let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        match role {
-            "nats" => words[0] == "/nats-server",
-            "component" => words[0] == "/component",
-            role => words[0] == "/millrace" && words.get(1).is_some_and(|word| word == role),
-        }
-    };
-    numbers.filter(runs).collect()
 }
 
 /// Asks again and again, for as long as anything may take.
