@@ -14,14 +14,12 @@ mod traffic;
 #[path = "node/witness.rs"]
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use house::{House, SHOP, SYSTEM};
 use millrace::broker::settings::{self, Settings};
 use millrace::clock;
 use serde_json::{Value, json};
 use traffic::Traffic;
-use witness::{Accident, Witness};
+use witness::{Accident, Witness, assert_twice_only_after};
 
 /// A flow with a component, a built-in, and two last nodes that both get everything.
 fn orders() -> Value {
@@ -47,27 +45,14 @@ fn orders() -> Value {
     })
 }
 
-/// The message ids by the body's id, as a last node has logged them.
-fn arrived(log: &str, node: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let mut arrived: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        if line["node"] != node || line["message"] != "Message" {
-            continue;
-        }
-        let body: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
-        let id = body["id"].as_str().unwrap().to_owned();
-        arrived.entry(id).or_default().insert(line["id"].as_str().unwrap().to_owned());
-    }
-    arrived
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_answered_is_lost_whatever_dies() {
     let house = House::build().await;
     house.apply(&orders());
     house.wait("orders", "Active");
     let gateway = house.gateway();
-    let witness = Witness::start(house.kubectl_command());
+    let component = Witness::start(house.kubectl_command(), "millrace.dev/node=enrich", "component");
+    let runner = Witness::start(house.kubectl_command(), "app.kubernetes.io/component=runner", "runner");
     let traffic = Traffic::start(&format!("http://{gateway}/hook/{SHOP}/orders"));
     traffic.accepted_more(50).await;
 
@@ -102,25 +87,25 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     let (accepted, refused) = traffic.end().await;
     println!("{} requests were answered 2xx, {} were not", accepted.len(), refused.len());
     house.wait("orders", "Active");
-    let complete = house::eventually(async || {
-        let log = house.runner_log();
-        ["left", "right"].iter().all(|node| {
-            let arrived = arrived(&log, node);
-            accepted.iter().all(|id| arrived.contains_key(id))
-        })
-    });
-    let complete = complete.await;
-    let log = house.runner_log();
+    let missing = |node: &str| {
+        let arrived = runner.arrived(node);
+        accepted.iter().filter(|id| !arrived.contains_key(*id)).cloned().collect::<Vec<_>>()
+    };
+    house::eventually(async || missing("left").is_empty() && missing("right").is_empty()).await;
     for node in ["left", "right"] {
-        let arrived = arrived(&log, node);
-        let missing: Vec<_> = accepted.iter().filter(|id| !arrived.contains_key(*id)).collect();
-        assert!(complete && missing.is_empty(), "'{node}' never got {missing:?}");
-        let doubled: Vec<_> = arrived.iter().filter(|(_, ids)| ids.len() > 1).collect();
+        assert_eq!(missing(node), Vec::<String>::new(), "'{node}' never got these");
+        let doubled: Vec<_> = runner.arrived(node).into_iter().filter(|(_, ids)| ids.len() > 1).collect();
         assert!(doubled.is_empty(), "stored under two message ids for '{node}': {doubled:?}");
     }
-    let witness = witness.end().await;
-    witness.assert_complete(&accepted);
-    witness.assert_twice_only_after(&accidents);
+    let seen = component.seen();
+    let several: Vec<_> = seen.iter().filter(|(_, messages)| messages.len() > 1).collect();
+    assert!(several.is_empty(), "the component saw one request as several messages: {several:?}");
+    assert!(
+        accepted.iter().all(|id| seen.contains_key(id)),
+        "not all that arrived was seen by the component"
+    );
+    let twice = assert_twice_only_after(&accidents, &seen);
+    println!("the component saw {twice} messages twice, each because something died in between");
     // Requests were queued whenever nobody was there to handle them: it was Active all the while.
     let path = "-o=jsonpath={.status.transitions.recent[*].event}";
     let moves = house.kubectl(&["-n", SHOP, "get", "flow", "orders", path]);
@@ -155,7 +140,11 @@ fn what_is_wrong_with_a_pod_is_said_by_name(house: &House) {
     for (name, node, word) in [
         ("no-image", json!({"id": "a", "image": "rig.local/none:1"}), "cannot be pulled"),
         ("wrong-port", json!({"id": "a", "image": image, "port": 9999}), "not ready"),
-        ("crash", json!({"id": "a", "image": image, "env": [{"name": "PORT", "value": "1"}]}), "'component'"),
+        (
+            "crash",
+            json!({"id": "a", "image": image, "env": [{"name": "PORT", "value": "1"}]}),
+            "its last words were: component: ",
+        ),
         ("as-root", json!({"id": "a", "image": image, "podTemplate": root}), "PodSecurity"),
         ("too-large", json!({"id": "a", "image": image, "resources": huge}), "memory"),
     ] {

@@ -131,11 +131,6 @@ impl House {
         self.kubectl(&["-n", SYSTEM, "get", "pods", "-l", &selector, path])
     }
 
-    /// All that the runner has logged.
-    pub fn runner_log(&self) -> String {
-        self.kubectl(&["-n", SHOP, "logs", "deployment/millrace-runner", "--tail=-1"])
-    }
-
     /// Deletes the first pod that is selected, at once.
     pub fn delete_one_pod(&self, namespace: &str, selector: &str) {
         let path = "-o=jsonpath={.items[0].metadata.name}";

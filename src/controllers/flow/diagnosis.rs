@@ -2,9 +2,13 @@
 //! growing pause in it would be written to the status again and again.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::build::{AGENT, COMPONENT};
+
+/// A container that has run for so long since it last ended stays up.
+const STAYS: SignedDuration = SignedDuration::from_secs(60);
 
 /// What keeps a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +35,13 @@ pub fn of_deployment(deployment: &Deployment) -> Option<String> {
 
 /// What keeps a pod from being ready.
 #[must_use]
-pub fn of_pod(pod: &Pod) -> Option<Trouble> {
+pub fn of_pod(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    all.into_iter().find_map(of_container).or_else(|| unscheduled(pod)).or_else(|| unready(pod))
+    all.into_iter()
+        .find_map(|container| of_container(container, now))
+        .or_else(|| unscheduled(pod))
+        .or_else(|| unready(pod))
 }
 
 fn unscheduled(pod: &Pod) -> Option<Trouble> {
@@ -59,9 +66,23 @@ fn unready(pod: &Pod) -> Option<Trouble> {
     })
 }
 
-fn of_container(container: &ContainerStatus) -> Option<Trouble> {
+fn of_container(container: &ContainerStatus, now: Timestamp) -> Option<Trouble> {
+    let state = container.state.as_ref()?;
+    match (&state.waiting, &state.terminated, &state.running) {
+        (Some(waiting), ..) => of_waiting(container, waiting),
+        (_, Some(ended), _) => Some(Trouble::Stuck(crash(&container.name, ended))),
+        // Between two ends it runs for a moment, and nothing else is wrong with it.
+        (.., Some(running)) => {
+            let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+            let since = running.started_at.as_ref().map(|since| now.duration_since(since.0));
+            since.is_some_and(|since| since < STAYS).then(|| Trouble::Stuck(crash(&container.name, ended)))
+        }
+        _ => None,
+    }
+}
+
+fn of_waiting(container: &ContainerStatus, waiting: &ContainerStateWaiting) -> Option<Trouble> {
     let name = &container.name;
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref())?;
     let message = waiting.message.as_deref().unwrap_or_default();
     match waiting.reason.as_deref().unwrap_or_default() {
         "ErrImagePull" | "ImagePullBackOff" => Some(Trouble::Stuck(format!(
@@ -72,7 +93,10 @@ fn of_container(container: &ContainerStatus) -> Option<Trouble> {
             Some(Trouble::Stuck(format!("'{}' is no name of an image: correct it", container.image)))
         }
         "ErrImageNeverPull" => Some(Trouble::Stuck(format!("the image '{}' is not there", container.image))),
-        "CrashLoopBackOff" => Some(Trouble::Stuck(crash(container))),
+        "CrashLoopBackOff" => {
+            let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+            Some(Trouble::Stuck(crash(name, ended)))
+        }
         "CreateContainerConfigError" if message.ends_with("not found") => {
             Some(Trouble::Missing(format!("container '{name}' needs something that is missing: {message}")))
         }
@@ -85,17 +109,15 @@ fn of_container(container: &ContainerStatus) -> Option<Trouble> {
     }
 }
 
-fn crash(container: &ContainerStatus) -> String {
-    let name = &container.name;
-    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let Some(ended) = last else { return format!("container '{name}' ends again and again") };
+/// How a container ended, in the same words each time that it does.
+fn crash(name: &str, ended: &ContainerStateTerminated) -> String {
     let how = match ended.reason.as_deref() {
         Some("OOMKilled") => "it needs more memory than its limit".to_owned(),
         _ => format!("it ended with exit code {}", ended.exit_code),
     };
     let said = ended.message.as_deref().and_then(|text| text.trim().lines().last()).unwrap_or_default();
     let said = if said.is_empty() { String::new() } else { format!(", and its last words were: {said}") };
-    format!("container '{name}' ends again and again: {how}{said}")
+    format!("container '{name}' does not stay up: {how}{said}")
 }
 
 #[cfg(test)]
@@ -109,10 +131,17 @@ mod tests {
     }
 
     fn waiting(reason: &str, message: &str) -> Option<Trouble> {
-        of_pod(&pod(&json!({"containerStatuses": [{
-            "name": "component", "image": "erp:1", "imageID": "", "ready": false, "restartCount": 0,
-            "state": {"waiting": {"reason": reason, "message": message}},
-        }]})))
+        of_pod(
+            &pod(&json!({"containerStatuses": [{
+                "name": "component", "image": "erp:1", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": message}},
+            }]})),
+            now(),
+        )
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:01Z".parse().unwrap()
     }
 
     fn stuck(message: &str) -> Trouble {
@@ -151,31 +180,40 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_tells_the_exit_code_and_the_last_words_and_no_pause() {
-        let crashed = |terminated: &Value| {
-            of_pod(&pod(&json!({"containerStatuses": [{
+    fn a_crash_tells_the_exit_code_and_the_last_words_and_the_same_all_the_while() {
+        let of = |state: Value, last: Value| {
+            let container = json!({
                 "name": "component", "image": "erp:1", "imageID": "", "ready": false, "restartCount": 4,
-                "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}},
-                "lastState": {"terminated": terminated},
-            }]})))
-            .unwrap()
+                "state": state, "lastState": last,
+            });
+            of_pod(&pod(&json!({"containerStatuses": [container]})), now())
         };
-        assert_eq!(
-            crashed(&json!({"exitCode": 3, "reason": "Error", "message": "a\nno such host\n"})),
-            stuck(
-                "container 'component' ends again and again: it ended with exit code 3, and its last words were: no such host"
-            )
+        let ended = json!({"terminated": {"exitCode": 3, "reason": "Error", "message": "a\nno such host\n"}});
+        let waiting =
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}});
+        let running = |since: &str| json!({"running": {"startedAt": since}});
+        let expected = stuck(
+            "container 'component' does not stay up: it ended with exit code 3, and its last words were: no such host",
         );
+        for (state, last) in [
+            (ended.clone(), json!({})),
+            (waiting.clone(), ended.clone()),
+            (running("2026-01-01T00:00:00Z"), ended.clone()),
+        ] {
+            assert_eq!(of(state, last).as_ref(), Some(&expected));
+        }
+        assert_eq!(of(running("2025-12-31T23:59:00Z"), ended), None, "that was long ago");
+        let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
         assert_eq!(
-            crashed(&json!({"exitCode": 137, "reason": "OOMKilled"})),
-            stuck("container 'component' ends again and again: it needs more memory than its limit")
+            of(waiting, killed).unwrap(),
+            stuck("container 'component' does not stay up: it needs more memory than its limit")
         );
     }
 
     #[test]
     fn a_pod_that_is_just_starting_is_in_no_trouble() {
         assert_eq!(waiting("ContainerCreating", ""), None);
-        assert_eq!(of_pod(&pod(&json!({}))), None);
+        assert_eq!(of_pod(&pod(&json!({})), now()), None);
     }
 
     #[test]

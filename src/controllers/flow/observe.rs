@@ -142,7 +142,7 @@ fn runner_of(namespace: &str, context: &Context) -> Runner {
     }
     let pods = caches.pods_of.of_runner(&caches.pods, namespace);
     let mut current = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let trouble = current.find_map(|pod| diagnosis::of_pod(pod));
+    let trouble = current.find_map(|pod| diagnosis::of_pod(pod, clock::now()));
     let trouble = trouble.map(|(Trouble::Missing(message) | Trouble::Stuck(message))| message);
     Runner::Starting(trouble.or_else(|| diagnosis::of_deployment(&deployment)))
 }

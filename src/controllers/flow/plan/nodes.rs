@@ -108,10 +108,11 @@ fn of_deployment(id: &NodeId, node: &ValidNode, live: &Deployment, seen: &Snapsh
     let pods = seen.pods.get(id).into_iter().flatten();
     // The pods that end are those of before.
     let current = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let trouble = current.filter_map(|pod| diagnosis::of_pod(pod)).min_by_key(|trouble| match trouble {
-        Trouble::Missing(message) => (0, message.clone()),
-        Trouble::Stuck(message) => (1, message.clone()),
-    });
+    let trouble =
+        current.filter_map(|pod| diagnosis::of_pod(pod, seen.now)).min_by_key(|trouble| match trouble {
+            Trouble::Missing(message) => (0, message.clone()),
+            Trouble::Stuck(message) => (1, message.clone()),
+        });
     match (trouble, diagnosis::of_deployment(live)) {
         (Some(Trouble::Missing(message)), _) => State::Waiting(message),
         (Some(Trouble::Stuck(message)), _) | (None, Some(message)) => State::Starting(message),
