@@ -30,6 +30,12 @@ const NAMESPACE: &str = "bench";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+const BARE: &str = "bare Deployment: created to ready";
+const SIDECAR: &str = "bare Deployment with a native sidecar: created to ready";
+const IMAGE: &str = "flow of one image: created to Active";
+const BUILTINS: &str = "flow of three built-ins: created to Active";
+const WRITE: &str = "one write to the API server";
+
 /// Something that a watch has shown, for the first time or again.
 type Seen = (Instant, String);
 
@@ -78,20 +84,23 @@ async fn main() {
         let marks = start(&client, &mut seen, &name, &[image("a"), log("b")]).await;
         image_flow(&mut table, &marks);
         stop(&client, &mut seen, &name, "flow of one image: suspended to Inactive", &mut table).await;
-        bare_deployment(&client, &mut seen, round, &mut table).await;
+        bare_deployment(&client, &mut seen, &format!("bare-{round}"), false, &mut table).await;
+        bare_deployment(&client, &mut seen, &format!("sidecar-{round}"), true, &mut table).await;
         let name = format!("builtin-{round}");
         let marks = start(&client, &mut seen, &name, &[log("a"), log("b"), log("c")]).await;
-        table.note("flow of three built-ins: created to Active", marks["Active"]);
+        table.note(BUILTINS, marks["Active"]);
         table.note("flow of three built-ins:   until its nodes are loaded", marks["Started"]);
         stop(&client, &mut seen, &name, "flow of built-ins: suspended to Inactive", &mut table).await;
     }
     table.print();
-    let ratio = table.median("flow of one image: created to Active")
-        / table.median("bare Deployment: created to ready");
-    println!("\na flow of one image takes {ratio:.2} times what a bare Deployment of the image takes");
-    let writes = table.median("flow of three built-ins: created to Active")
-        / table.median("one write to the API server");
-    println!("a flow of three built-ins takes as long as {writes:.0} writes to the API server");
+    let ratio = |of: &str, to: &str| table.median(of) / table.median(to);
+    println!();
+    println!("a flow of one image takes {:.2} times what a bare Deployment of it takes", ratio(IMAGE, BARE));
+    println!("and {:.2} times what one with a native sidecar takes", ratio(IMAGE, SIDECAR));
+    println!(
+        "a flow of three built-ins takes as long as {:.0} writes to the API server",
+        ratio(BUILTINS, WRITE)
+    );
     for role in ["operator", "gateway", "agent", "runner", "nats"] {
         for process in processes::of(role) {
             println!("memory (PSS) of {role}: {} KiB", processes::memory(process).unwrap_or_default());
@@ -209,8 +218,7 @@ async fn start(
 
 /// What the start of a flow with an image is made of.
 fn image_flow(table: &mut Table, marks: &BTreeMap<String, Duration>) {
-    let whole = "flow of one image: created to Active";
-    table.note(whole, marks["Active"]);
+    table.note(IMAGE, marks["Active"]);
     for (at, what) in [
         ("pod", "1 its pod is made"),
         ("pod PodScheduled", "2 it is scheduled"),
@@ -240,37 +248,43 @@ async fn stop(
     api.delete(name, &DeleteParams::default()).await.unwrap();
 }
 
-/// The same image without Millrace: a Deployment with a probe as anybody would write it.
+/// The same image without Millrace: a Deployment with a probe as anybody would write it, alone or beside a native sidecar of
+/// the same image, for which the kubelet waits before it starts the container.
 async fn bare_deployment(
     client: &Client,
     seen: &mut UnboundedReceiver<Seen>,
-    round: usize,
+    name: &str,
+    sidecar: bool,
     table: &mut Table,
 ) {
-    let name = format!("bare-{round}");
-    let probe = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
-    let container = json!({"name": "component", "image": image("a")["image"], "readinessProbe": probe});
+    let container = |name: &str, port: u16| {
+        json!({
+            "name": name, "image": image("a")["image"], "env": [{"name": "PORT", "value": port.to_string()}],
+            "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+        })
+    };
+    let mut pod = json!({
+        "containers": [container("component", 8080)], "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsUser": 65532, "runAsNonRoot": true},
+    });
+    if sidecar {
+        let mut sidecar = container("sidecar", 8081);
+        sidecar["restartPolicy"] = json!("Always");
+        pod["initContainers"] = json!([sidecar]);
+    }
     let labels = json!({"app": name});
+    let template = json!({"metadata": {"labels": labels}, "spec": pod});
     let deployment = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": labels},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "containers": [container], "terminationGracePeriodSeconds": 1,
-                    "securityContext": {"runAsUser": 65532, "runAsNonRoot": true},
-                },
-            },
-        },
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
     }))
     .unwrap();
     let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     let began = Instant::now();
     api.create(&PostParams::default(), &deployment).await.unwrap();
-    let marks = until(seen, &name, "Deployment ready", began).await;
-    table.note("bare Deployment: created to ready", marks["Deployment ready"]);
-    api.delete(&name, &DeleteParams::background()).await.unwrap();
+    let marks = until(seen, name, "Deployment ready", began).await;
+    table.note(if sidecar { SIDECAR } else { BARE }, marks["Deployment ready"]);
+    api.delete(name, &DeleteParams::background()).await.unwrap();
 }
 
 /// What one write to the API server takes.
@@ -282,6 +296,6 @@ async fn raw_writes(client: &Client, table: &mut Table) {
         let change = json!({"data": {"number": number.to_string()}});
         let began = Instant::now();
         api.patch("raw", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
-        table.note("one write to the API server", began.elapsed());
+        table.note(WRITE, began.elapsed());
     }
 }

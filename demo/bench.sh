@@ -12,5 +12,5 @@ system=millrace-system namespace=bench flow='' CONTEXT=''
 set_up
 install
 say "3. Five starts of each kind, one after the other"
-COMPONENT_IMAGE=$COMPONENT_IMAGE MILLRACE_BENCH_KUBECONFIG=$KUBECONFIG "$CARGO" bench --locked --bench start
+COMPONENT_IMAGE=$COMPONENT_IMAGE MILLRACE_BENCH_KUBECONFIG=$KUBECONFIG "$CARGO" bench --locked --profile dev --bench start
 kubectl wait --for=delete namespace/bench --timeout=2m

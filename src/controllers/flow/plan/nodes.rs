@@ -145,32 +145,65 @@ fn of_builtin(work: Option<&FlowWork>, seen: &Snapshot) -> State {
     }
 }
 
-/// What to say of all of them in one line: how many are ready, and what keeps the others.
+/// What to say of all of them in one line: how many are ready, and what keeps the others. Nodes that the same thing keeps are
+/// named together.
 pub fn message(nodes: &BTreeMap<NodeId, State>) -> String {
-    const NAMED: usize = 3;
+    const TOLD: usize = 3;
     let (ready, all) = super::count(nodes);
-    let troubles: Vec<_> = nodes.iter().filter_map(|(id, state)| trouble(id, state)).collect();
-    let more = troubles.len().saturating_sub(NAMED);
-    let mut text = match all {
+    let mut troubles: Vec<(&str, Vec<&NodeId>)> = vec![];
+    for (id, state) in nodes {
+        let (State::Starting(what) | State::Waiting(what)) = state else { continue };
+        match troubles.iter_mut().find(|(told, _)| told == what) {
+            Some((_, ids)) => ids.push(id),
+            None => troubles.push((what, vec![id])),
+        }
+    }
+    let summary = match all {
         1 => if ready == 1 { "the node is ready" } else { "the node is not ready" }.to_owned(),
         _ if ready == all => format!("all {all} nodes are ready"),
         _ => format!("{ready} of {all} nodes are ready"),
     };
-    for trouble in troubles.into_iter().take(NAMED) {
-        text += "; ";
-        text += &trouble;
-    }
-    if more > 0 {
-        text += "; ";
-        text += &more.to_string();
-        text += " more";
-    }
-    text
+    let told = troubles.iter().take(TOLD).map(|(what, ids)| format!("{}: {what}", named(ids)));
+    let untold: usize = troubles.iter().skip(TOLD).map(|(_, ids)| ids.len()).sum();
+    let more = (untold > 0).then(|| format!("{untold} more"));
+    [summary].into_iter().chain(told).chain(more).collect::<Vec<_>>().join("; ")
 }
 
-fn trouble(id: &NodeId, state: &State) -> Option<String> {
-    match state {
-        State::Ready => None,
-        State::Starting(what) | State::Waiting(what) => Some(format!("node '{id}': {what}")),
+/// `node 'a'`, `nodes 'a', 'b'`, `nodes 'a', 'b', 'c' and 4 more`.
+fn named(ids: &[&NodeId]) -> String {
+    const NAMED: usize = 3;
+    let names: Vec<_> = ids.iter().take(NAMED).map(|id| format!("'{id}'")).collect();
+    let (plural, names) = (if ids.len() == 1 { "" } else { "s" }, names.join(", "));
+    match ids.len().saturating_sub(NAMED) {
+        0 => format!("node{plural} {names}"),
+        more => format!("node{plural} {names} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_the_same_thing_keeps_are_named_together_and_the_line_stays_short() {
+        let starting = |what: &str| State::Starting(what.into());
+        let of = |states: Vec<(&str, State)>| {
+            message(&states.into_iter().map(|(id, state)| (id.parse().unwrap(), state)).collect())
+        };
+        assert_eq!(of(vec![("a", State::Ready)]), "the node is ready");
+        assert_eq!(
+            of(vec![
+                ("a", State::Ready),
+                ("b", starting("x")),
+                ("c", State::Waiting("y".into())),
+                ("d", starting("x"))
+            ]),
+            "1 of 4 nodes are ready; nodes 'b', 'd': x; node 'c': y"
+        );
+        let many = (0..9).map(|n| ["a", "b", "c", "d", "e", "f", "g", "h", "i"][n]);
+        let same: Vec<_> = many.clone().map(|id| (id, starting("x"))).collect();
+        assert_eq!(of(same), "0 of 9 nodes are ready; nodes 'a', 'b', 'c' and 6 more: x");
+        let others: Vec<_> = many.map(|id| (id, starting(id))).collect();
+        assert_eq!(of(others), "0 of 9 nodes are ready; node 'a': a; node 'b': b; node 'c': c; 6 more");
     }
 }
