@@ -16,7 +16,7 @@ use axum::routing::get;
 use clap::Args;
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Gate, Health};
@@ -78,6 +78,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let handler: Arc<Component> = Arc::clone(&component);
     let pump = Arc::new(Pump::start(broker.clone(), place, work, handler, PumpMetrics::new(&metrics)));
 
+    tokio::spawn(first_look(Arc::clone(&component), gates.component.clone()));
     let drain = Drain { key: digest(args.drain_key.as_bytes()), pump: Arc::clone(&pump) };
     let router = router(health, metrics, drain, component, gates.component);
     let stop = CancellationToken::new();
@@ -147,6 +148,16 @@ fn router(health: Health, metrics: Metrics, drain: Drain, component: Arc<Compone
     });
     let drain = Router::new().route("/drain", get(drain_now)).with_state(drain);
     admin::router(health, metrics).merge(drain).layer(look)
+}
+
+/// Opens the gate as soon as the component listens for the first time: whoever has asked is waiting for it.
+async fn first_look(component: Arc<Component>, gate: Gate) {
+    const SOON: Duration = Duration::from_secs(30);
+    let began = Instant::now();
+    while !component.accepts().await {
+        sleep(Duration::from_millis(if began.elapsed() < SOON { 20 } else { 500 })).await;
+    }
+    gate.open();
 }
 
 /// Whether the component listens is looked at when somebody asks.
