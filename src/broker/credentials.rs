@@ -1,4 +1,4 @@
-//! Who may do what at the broker: an account of our own, and in it one user for each Flow, each runner, the gateways and the
+//! Who may do what at the broker: an account of our own, and in it one user for each node of a Flow, each runner, the gateways and the
 //! operator. The server needs to know the account only; a user is whoever holds a token that the account has signed.
 
 use std::collections::BTreeSet;
@@ -96,23 +96,25 @@ impl Issuer {
         Ok(Self { account: Some(KeyPair::from_seed(seed.trim())?) })
     }
 
-    /// The credentials of the pods of a Flow, good for the queues of these nodes; empty where the broker asks for none.
-    /// `made` is when the Flow was, in seconds since 1970: what is given twice is the same.
+    /// The credentials of the pods of one node of a Flow, good for its queue; empty where the broker asks for none. `made` is
+    /// when the Flow was, in seconds since 1970: what is given twice is the same.
+    ///
+    /// Each node has its own: a client says its rights in one line of at most 4 KiB, which a dozen nodes' would not fit into.
     ///
     /// # Errors
     /// The key cannot sign.
-    pub fn flow(
+    pub fn node(
         &self,
         namespace: &NamespaceName,
         flow: &FlowName,
         uid: &str,
-        nodes: &BTreeSet<NodeId>,
+        node: &NodeId,
         made: i64,
     ) -> Result<String, KeyError> {
         let Some(account) = &self.account else { return Ok(String::new()) };
-        let name = format!("flow.{namespace}.{flow}");
+        let name = format!("flow.{namespace}.{flow}.{node}");
         let key = key_of(account, &format!("{name}/{uid}"))?;
-        user(account, &key, &name, &of_flow(namespace, flow, nodes), made)
+        user(account, &key, &name, &of_node(namespace, flow, node), made)
     }
 
     /// The credentials of the runner of a namespace; empty where the broker asks for none. `made` is when the namespace was.
@@ -134,22 +136,16 @@ fn of_gateway() -> Rights {
     }
 }
 
-fn of_flow(namespace: &NamespaceName, flow: &FlowName, nodes: &BTreeSet<NodeId>) -> Rights {
-    let stream = subject::stream(namespace);
-    let of_node = |node| {
-        let durable = subject::durable(flow, node);
-        [
-            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"),
-            format!("$JS.API.CONSUMER.INFO.{stream}.{durable}"),
-            format!("$JS.ACK.{stream}.{durable}.>"),
-        ]
-    };
-    let general =
-        [format!("{}.*", subject::flow(namespace, flow)), format!("millrace.dead.{namespace}.{flow}.*")];
-    Rights {
-        publish: nodes.iter().flat_map(of_node).chain(general).collect(),
-        subscribe: [format!("_IB.{namespace}.{flow}.>")].into(),
-    }
+fn of_node(namespace: &NamespaceName, flow: &FlowName, node: &NodeId) -> Rights {
+    let (stream, durable) = (subject::stream(namespace), subject::durable(flow, node));
+    let publish = [
+        format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"),
+        format!("$JS.API.CONSUMER.INFO.{stream}.{durable}"),
+        format!("$JS.ACK.{stream}.{durable}.>"),
+        format!("{}*", subject::node_prefix(namespace, flow)),
+        subject::dead_letter(namespace, flow, node),
+    ];
+    Rights { publish: publish.into(), subscribe: [format!("_IB.{namespace}.{flow}.>")].into() }
 }
 
 fn of_runner(namespace: &NamespaceName) -> Rights {
@@ -226,12 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_may_use_its_own_queues_and_nothing_else() {
+    fn a_node_may_use_its_own_queue_and_give_to_those_of_its_flow() {
         let foundation = Foundation::new(1).unwrap();
         let issuer = Issuer::new(&foundation.account).unwrap();
-        let (shop, orders) = ("shop".parse().unwrap(), "orders".parse().unwrap());
-        let made = issuer.flow(&shop, &orders, "u", &["fetch".parse().unwrap()].into(), 7).unwrap();
-        let again = issuer.flow(&shop, &orders, "u", &["fetch".parse().unwrap()].into(), 7).unwrap();
+        let (shop, orders, fetch) =
+            ("shop".parse().unwrap(), "orders".parse().unwrap(), "fetch".parse().unwrap());
+        let made = issuer.node(&shop, &orders, "u", &fetch, 7).unwrap();
+        let again = issuer.node(&shop, &orders, "u", &fetch, 7).unwrap();
         assert_eq!(made, again);
         let claims = claims(&made);
         let account = KeyPair::from_seed(&foundation.account).unwrap().public_key();
@@ -242,7 +239,7 @@ mod tests {
                 "$JS.ACK.MR_shop.orders_fetch.>",
                 "$JS.API.CONSUMER.INFO.MR_shop.orders_fetch",
                 "$JS.API.CONSUMER.MSG.NEXT.MR_shop.orders_fetch",
-                "millrace.dead.shop.orders.*",
+                "millrace.dead.shop.orders.fetch",
                 "millrace.flow.shop.orders.*",
             ])
         );
@@ -250,9 +247,24 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_names_fit_into_the_line_in_which_a_client_says_its_rights() {
+        let issuer = Issuer::new(&Foundation::new(1).unwrap().account).unwrap();
+        let (namespace, flow, node) = (
+            "n".repeat(63).parse().unwrap(),
+            "f".repeat(FlowName::MAX).parse().unwrap(),
+            "d".repeat(NodeId::MAX).parse().unwrap(),
+        );
+        let credentials = issuer.node(&namespace, &flow, &"u".repeat(36), &node, 7).unwrap();
+        let token = credentials.lines().nth(1).unwrap();
+        // The server's `max_control_line`; the rest of the line is the client's name, signature and options.
+        assert!(token.len() < 4096 - 1024, "{}", token.len());
+    }
+
+    #[test]
     fn where_the_broker_asks_for_no_credentials_there_are_none() {
-        let (shop, orders) = ("shop".parse().unwrap(), "orders".parse().unwrap());
-        assert_eq!(Issuer::none().flow(&shop, &orders, "u", &BTreeSet::new(), 1).unwrap(), "");
+        let (shop, orders, fetch) =
+            ("shop".parse().unwrap(), "orders".parse().unwrap(), "fetch".parse().unwrap());
+        assert_eq!(Issuer::none().node(&shop, &orders, "u", &fetch, 1).unwrap(), "");
         assert_eq!(Issuer::none().runner(&shop, 1).unwrap(), "");
     }
 }

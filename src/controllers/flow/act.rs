@@ -150,8 +150,12 @@ async fn put_broker_secret(
     context: &Context,
 ) -> Result<(), StepError> {
     let made = flow.creation_timestamp().map_or(0, |time| time.0.as_second());
-    let credentials =
-        context.broker.issuer().flow(&identity.namespace, &identity.name, &identity.uid, nodes, made)?;
+    let issuer = context.broker.issuer();
+    let of_node = |node: &NodeId| {
+        let made = issuer.node(&identity.namespace, &identity.name, &identity.uid, node, made)?;
+        Ok::<_, StepError>((node.clone(), made))
+    };
+    let credentials = nodes.iter().map(of_node).collect::<Result<_, _>>()?;
     let list = nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(",");
     let secret = build::broker_secret(identity, &list, credentials);
     let cached = ObjectRef::new(&identity.broker_secret()).within(identity.namespace.as_str());

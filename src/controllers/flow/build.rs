@@ -209,14 +209,24 @@ fn hash(object: &Deployment) -> String {
     hex
 }
 
-/// The Secret with the credentials for the broker: `queues` are the nodes that they are good for.
+/// The key of a node's credentials in the Secret.
+fn credentials_key(node: &NodeId) -> String {
+    format!("{node}.creds")
+}
+
+/// The Secret with each node's credentials for the broker; `queues` lists the nodes.
 #[must_use]
-pub fn broker_secret(flow: &Identity, queues: &str, credentials: String) -> Secret {
+pub fn broker_secret(flow: &Identity, queues: &str, credentials: BTreeMap<NodeId, String>) -> Secret {
     let mut metadata = flow.metadata(flow.broker_secret(), label::of_flow(&flow.name));
     metadata.annotations = Some([(QUEUES.to_owned(), queues.to_owned())].into());
     Secret {
         metadata,
-        data: Some([(CREDENTIALS_KEY.to_owned(), ByteString(credentials.into_bytes()))].into()),
+        data: Some(
+            credentials
+                .into_iter()
+                .map(|(node, text)| (credentials_key(&node), ByteString(text.into_bytes())))
+                .collect(),
+        ),
         type_: Some("Opaque".into()),
         ..Secret::default()
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapKeySelector, Container, ContainerPort, DownwardAPIVolumeFile,
-    DownwardAPIVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, HTTPHeader, Lifecycle, LifecycleHandler,
-    ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    DownwardAPIVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, HTTPHeader, KeyToPath, Lifecycle,
+    LifecycleHandler, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,7 +15,7 @@ use crate::api::container;
 use crate::api::flow::node::Node;
 
 use super::super::validate::ValidNode;
-use super::{BuildConfig, FIELDS, Identity};
+use super::{BuildConfig, FIELDS, Identity, credentials_key};
 
 /// The user's container.
 pub const COMPONENT: &str = "component";
@@ -23,7 +23,7 @@ pub const COMPONENT: &str = "component";
 pub const AGENT: &str = "millrace-agent";
 /// Where the agent answers to the kubelet.
 pub const AGENT_PORT: u16 = 8687;
-/// The key of the credentials in their Secret, and their file.
+/// The file of the credentials.
 pub const CREDENTIALS_KEY: &str = "nats.creds";
 /// The volumes that are ours.
 pub const OWN_VOLUMES: [&str; 3] = [BROKER, NODE, SECRETS];
@@ -50,7 +50,7 @@ pub(super) fn spec(
         security_context: Some(pod_security()),
         init_containers: Some(vec![agent(config, flow, node, drain_key)]),
         containers: vec![component(given, drain_key)],
-        volumes: Some(volumes(flow, given)),
+        volumes: Some(volumes(flow, node, given)),
         ..PodSpec::default()
     }
 }
@@ -170,7 +170,7 @@ pub fn restricted() -> SecurityContext {
     }
 }
 
-fn volumes(flow: &Identity, given: &Node) -> Vec<Volume> {
+fn volumes(flow: &Identity, node: &ValidNode, given: &Node) -> Vec<Volume> {
     let secret = |volume: &str, name: String| Volume {
         name: volume.into(),
         secret: Some(SecretVolumeSource { secret_name: Some(name), ..SecretVolumeSource::default() }),
@@ -184,6 +184,15 @@ fn volumes(flow: &Identity, given: &Node) -> Vec<Volume> {
         }),
         ..DownwardAPIVolumeFile::default()
     };
+    let own = KeyToPath {
+        key: credentials_key(&node.work.id),
+        path: CREDENTIALS_KEY.into(),
+        ..KeyToPath::default()
+    };
+    let mut broker = secret(BROKER, flow.broker_secret());
+    if let Some(source) = &mut broker.secret {
+        source.items = Some(vec![own]);
+    }
     let node = Volume {
         name: NODE.into(),
         downward_api: Some(DownwardAPIVolumeSource {
@@ -193,7 +202,7 @@ fn volumes(flow: &Identity, given: &Node) -> Vec<Volume> {
         ..Volume::default()
     };
     let credentials = given.credentials.as_ref().map(|from| secret(SECRETS, from.secret_ref.name.clone()));
-    [secret(BROKER, flow.broker_secret()), node].into_iter().chain(credentials).collect()
+    [broker, node].into_iter().chain(credentials).collect()
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {
