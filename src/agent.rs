@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -75,11 +76,16 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let name = format!("millrace-agent {}/{}/{}", place.namespace, place.flow, place.node);
     let inbox = format!("_IB.{}.{}", place.namespace, place.flow);
     let broker = broker::connect(&args.broker, &name, Some(&inbox)).await?;
-    let handler: Arc<Component> = Arc::clone(&component);
-    let pump = Arc::new(Pump::start(broker.clone(), place, work, handler, PumpMetrics::new(&metrics)));
+    let pump_metrics = PumpMetrics::new(&metrics);
+    let (for_pump, by) = (broker.clone(), Arc::clone(&component));
+    let pump = Running::new(move || {
+        let handler: Arc<Component> = Arc::clone(&by);
+        Pump::start(for_pump.clone(), place.clone(), work.clone(), handler, pump_metrics.clone())
+    });
 
     tokio::spawn(first_look(Arc::clone(&component), gates.component.clone()));
     let drain = Drain { key: digest(args.drain_key.as_bytes()), pump: Arc::clone(&pump) };
+    tokio::spawn(Arc::clone(&pump).keep(Arc::clone(&component), gates.queue));
     let router = router(health, metrics, drain, component, gates.component);
     let stop = CancellationToken::new();
     let server = tokio::spawn(admin::serve(args.listen, router, stop.clone()));
@@ -88,24 +94,60 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         broker.wait_connected().await;
         gates.broker.open();
     });
-    let mut answers = pump.answers();
-    tokio::spawn(async move {
-        if answers.wait_for(|answers| *answers).await.is_ok() {
-            gates.queue.open();
-        }
-    });
-
     tokio::select! {
         ended = server => return ended.context("the server ended")?,
         _ = terminate.recv() => {}
     }
     tracing::info!("Finishing what is in flight");
+    let pump = pump.now();
     if timeout(LAST, pump.drain()).await.is_err() {
         tracing::warn!(messages = pump.in_flight(), "Giving back what could not be finished");
         pump.leave().await;
     }
     stop.cancel();
     Ok(())
+}
+
+/// The pump that runs. One that was drained is replaced when its component begins anew: the kubelet calls `/drain` before it
+/// ends a container whichever way, also one that failed its liveness probe and is started again in the same pod.
+struct Running {
+    start: Box<dyn Fn() -> Pump + Send + Sync>,
+    pump: ArcSwap<Pump>,
+}
+
+impl Running {
+    fn new(start: impl Fn() -> Pump + Send + Sync + 'static) -> Arc<Self> {
+        let pump = ArcSwap::from_pointee(start());
+        Arc::new(Self { start: Box::new(start), pump })
+    }
+
+    fn now(&self) -> Arc<Pump> {
+        self.pump.load_full()
+    }
+
+    /// Keeps a pump running for each life of the component; `gate` is open while one has its queue.
+    async fn keep(self: Arc<Self>, component: Arc<Component>, gate: Gate) {
+        const LOOK: Duration = Duration::from_millis(20);
+        loop {
+            let pump = self.now();
+            let mut answers = pump.answers();
+            tokio::select! {
+                answered = answers.wait_for(|answers| *answers) => if answered.is_ok() { gate.open() },
+                () = pump.ended() => {}
+            }
+            pump.ended().await;
+            gate.close("the node was drained, and its component is about to end");
+            while component.accepts().await {
+                sleep(LOOK).await;
+            }
+            gate.close("the component has ended");
+            while !component.accepts().await {
+                sleep(LOOK).await;
+            }
+            tracing::info!("The component has begun anew: taking messages again");
+            self.pump.store(Arc::new((self.start)()));
+        }
+    }
 }
 
 /// What it waits for before it is ready.
@@ -132,7 +174,7 @@ impl Gates {
 #[derive(Clone)]
 struct Drain {
     key: [u8; 32],
-    pump: Arc<Pump>,
+    pump: Arc<Running>,
 }
 
 fn router(health: Health, metrics: Metrics, drain: Drain, component: Arc<Component>, gate: Gate) -> Router {
@@ -176,7 +218,7 @@ async fn drain_now(State(drain): State<Drain>, headers: HeaderMap) -> StatusCode
     if given != Some(drain.key) {
         return StatusCode::FORBIDDEN;
     }
-    drain.pump.drain().await;
+    drain.pump.now().drain().await;
     StatusCode::OK
 }
 

@@ -172,7 +172,8 @@ impl Pump {
         });
     }
 
-    async fn ended(&self) {
+    /// Returns when it has ended.
+    pub async fn ended(&self) {
         let mut ended = self.ended.clone();
         // It never changes; the other side is dropped.
         while ended.changed().await.is_ok() {}

@@ -266,6 +266,27 @@ async fn a_drain_returns_when_nothing_is_in_flight_and_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_component_that_is_started_again_after_a_drain_gets_messages_again() {
+    // As the kubelet does with one that fails its liveness probe: the same pod, and the same sidecar.
+    let (mill, component) = (flow().await, Component::start().await);
+    let agent = Role::agent(&mill, "f", &work("a", component.port, "/echo", &["b"]), &[]);
+    agent.wait_ready().await;
+    let url = format!("{}/drain", agent.admin);
+    let drained = http("GET", &url, &[("millrace-drain-key", DRAIN_KEY)]);
+    assert_eq!(timeout(LIMIT, drained).await.unwrap().unwrap().0, 200);
+    until("a closed gate", async || agent.ready().await.filter(|(status, _)| *status == 503)).await;
+    mill.put("f", "a", "m1", json!(1)).await;
+    let port = component.port;
+    drop(component);
+    let ended = "queue: the component has ended";
+    until("the component's end", async || agent.ready().await.filter(|(_, why)| why.contains(ended))).await;
+    let component = Component::on(port).await;
+    mill.idle("f", "a").await;
+    assert_eq!(component.seen().await, [("m1".to_owned(), 1)]);
+    agent.wait_ready().await;
+}
+
+#[tokio::test]
 async fn a_sidecar_that_is_told_to_stop_finishes_and_ends() {
     let (mill, component) = (flow().await, Component::start().await);
     let mut agent = Role::agent(&mill, "f", &work("a", component.port, "/slow", &["b"]), &[]);
