@@ -75,13 +75,12 @@ impl Puller {
         !asked && self.closing.is_none() && self.rest.is_none_or(|until| until <= now)
     }
 
-    /// When something is to be done without the server having said anything.
+    /// When something is to be done without the server having said anything. What is over already waits for something else,
+    /// such as a connection.
     #[must_use]
-    pub fn wake(&self) -> Option<Instant> {
-        [self.request.as_ref().map(|request| request.until), self.rest, self.closing]
-            .into_iter()
-            .flatten()
-            .min()
+    pub fn wake(&self, now: Instant) -> Option<Instant> {
+        let all = [self.request.as_ref().map(|request| request.until), self.rest, self.closing];
+        all.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// Whether it has been closed for long enough.

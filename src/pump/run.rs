@@ -104,7 +104,8 @@ impl Turning {
         {
             return false;
         }
-        let wake = self.puller.as_ref().and_then(Puller::wake).map_or(self.beat, |wake| wake.min(self.beat));
+        let wake = self.puller.as_ref().and_then(|puller| puller.wake(Instant::now()));
+        let wake = wake.map_or(self.beat, |wake| wake.min(self.beat));
         tokio::select! {
             pulled = next(&mut self.puller) => match pulled {
                 Pulled::Message(message) => self.take(message),
