@@ -141,7 +141,7 @@ fn heard_all(flows: &mut Flows, all: Vec<News>, known: HashMap<FlowName, u64>, r
         flows.repeat();
     }
     for news in all {
-        flows.hear(news);
+        flows.hear_read(news, &known);
     }
     flows.only(&keys, known);
 }

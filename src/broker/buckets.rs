@@ -91,13 +91,7 @@ impl Bucket {
                 Err(error) => known.ok_or(error)?.payload,
             },
         };
-        Ok(payload.and_then(|payload| match serde_json::from_slice(&payload) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                tracing::warn!(bucket = self.name, key, %error, "A value in a bucket is no JSON of its kind");
-                None
-            }
-        }))
+        Ok(payload.and_then(|payload| self.parse(key, &payload)))
     }
 
     async fn read(&self, key: &str) -> Result<Option<Bytes>, StreamError> {
@@ -114,7 +108,7 @@ impl Bucket {
                 Ok(value)
             }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => {
-                self.learn(key, None, 0);
+                self.learn_none(key);
                 Ok(None)
             }
             Err(error) => Err(failed(&error)),
@@ -153,6 +147,35 @@ impl Bucket {
             Some(value) if value.sequence > sequence => value.fresh = true,
             _ => drop(known.insert(key.to_owned(), Value { payload, sequence, fresh: true })),
         }
+    }
+
+    /// There is nothing, unless something was heard of since it was asked for.
+    fn learn_none(&self, key: &str) {
+        let mut known = self.lock();
+        if known.get(key).is_none_or(|value| !value.fresh) {
+            known.insert(key.to_owned(), Value { payload: None, sequence: 0, fresh: true });
+        }
+    }
+
+    /// What is known of a key without asking; none where nothing is.
+    #[must_use]
+    pub fn known<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let payload = self.lock().get(key)?.payload.clone()?;
+        self.parse(key, &payload)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, key: &str, payload: &[u8]) -> Option<T> {
+        let parsed = serde_json::from_slice(payload);
+        parsed
+            .inspect_err(|error| {
+                tracing::warn!(bucket = self.name, key, %error, "A value in a bucket is no JSON of its kind");
+            })
+            .ok()
+    }
+
+    /// Forgets everything: the bucket is another one, made anew.
+    pub fn forget_all(&self) {
+        self.lock().clear();
     }
 
     /// Says of all that is known that it may have changed.

@@ -93,6 +93,18 @@ impl Flows {
         self.count();
     }
 
+    /// The same for what was read of it with all keys. Where nothing was heard of the flow since the reading began, what was
+    /// read is the newer, whatever its place in the bucket: a bucket that was made anew counts from the beginning.
+    pub fn hear_read(&mut self, news: News, known: &HashMap<FlowName, u64>) {
+        if let Some(running) = self.running.get_mut(&news.flow)
+            && known.get(&news.flow) == Some(&running.sequence)
+            && news.sequence < running.sequence
+        {
+            running.sequence = 0;
+        }
+        self.hear(news);
+    }
+
     /// What is known at the moment: to be given to [`Flows::only`].
     #[must_use]
     pub fn known(&self) -> HashMap<FlowName, u64> {

@@ -157,6 +157,11 @@ impl Install {
             .unwrap();
     }
 
+    /// Ends the broker; its disk is gone with it.
+    pub fn stop_broker(&mut self) {
+        self.nats = None;
+    }
+
     pub fn flows(&self, namespace: &str) -> Api<Flow> {
         Api::namespaced(self.client.clone(), namespace)
     }
