@@ -30,7 +30,7 @@ use crate::broker::streams::{LimitArgs, Streams};
 use crate::broker::{self, Broker, BrokerArgs, Credentials, subject};
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::runtime::{Accidents, Announcer, DriveMetrics, Election, Leadership, Writer, drive};
+use crate::runtime::{Accidents, Announcer, DriveMetrics, Election, Leadership, Writer, drive, watch};
 use crate::shutdown;
 
 use attend::{Attendance, Check};
@@ -171,6 +171,8 @@ async fn found(args: &OperatorArgs, client: &Client, stop: &CancellationToken) -
 fn client(config: &Config) -> anyhow::Result<Client> {
     let mut config = config.clone();
     config.default_retry = false;
+    // A watch says something once in a minute at least; a server that went without a word says nothing any more.
+    config.read_timeout = Some(watch::SILENCE);
     config.headers.push((
         http::header::USER_AGENT,
         http::HeaderValue::from_static(concat!("millrace-operator/", env!("CARGO_PKG_VERSION"))),
@@ -261,7 +263,11 @@ fn context(
 fn attend(context: &Arc<flow::Context>, broker: &Broker, wake: &Wake, tasks: &mut JoinSet<()>) {
     let flows = context.caches.flows.clone();
     let (w, f) = (wake.clone(), flows.clone());
+    let buckets = [context.desired.clone(), context.observed.clone()];
     tasks.spawn(context.broker.clone().attend(move |another| {
+        if another {
+            buckets.iter().for_each(Bucket::forget_all);
+        }
         w.flows_where(&f, |flow| another || flow::is_moving(flow));
     }));
     let (w, f) = (wake.clone(), flows.clone());

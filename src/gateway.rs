@@ -105,7 +105,8 @@ impl Parts {
         let bytes = std::fs::read(&args.message_key_file)
             .with_context(|| format!("cannot read the message key in {file}"))?;
         let key = MessageKey::new(bytes.trim_ascii()).with_context(|| format!("{file} holds no key"))?;
-        let config = Config::infer().await.context("cannot find out how to reach the Kubernetes API")?;
+        let mut config = Config::infer().await.context("cannot find out how to reach the Kubernetes API")?;
+        config.read_timeout = Some(crate::runtime::watch::SILENCE);
         let client =
             Client::try_from(config).context("cannot use the configuration of the Kubernetes API")?;
         let name = format!("millrace-gateway {}", args.name);

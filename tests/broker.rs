@@ -243,7 +243,7 @@ async fn who_has_no_credentials_gets_nowhere_and_a_flow_reaches_its_own_queues_o
     put(&gateway, "fetch", "1").await.unwrap();
 
     let issuer = Issuer::new(&foundation.account).unwrap();
-    let mine = issuer.flow(&shop, &orders, "u", &nodes(&["fetch", "store"]), 1_700_000_000).unwrap();
+    let mine = issuer.node(&shop, &orders, "u", &"fetch".parse().unwrap(), 1_700_000_000).unwrap();
     let pod = connect(&nats, &mine, Some("_IB.shop.orders")).await;
     let stream = pod.jetstream.get_stream_no_info("MR_shop").await.unwrap();
     let consumer: PullConsumer = stream.get_consumer("orders_fetch").await.unwrap();

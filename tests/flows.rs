@@ -438,6 +438,8 @@ async fn what_is_wrong_is_said_and_heals_and_disturbs_nobody() {
         install.gone("shop", name).await;
     }
     install.phase("other", "orders", Active).await;
+    let broker = async_nats::jetstream::new(async_nats::connect(&install.nats_url).await.unwrap());
+    broker.publish("millrace.flow.other.orders.a", "waiting".into()).await.unwrap().await.unwrap();
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(install.client.clone());
     namespaces.delete("other", &DeleteParams::default()).await.unwrap();
     let gone = eventually(async || namespaces.get_opt("other").await.unwrap().is_none());
@@ -446,6 +448,10 @@ async fn what_is_wrong_is_said_and_heals_and_disturbs_nobody() {
         "the namespace was not gone within {PATIENCE:?}: {:#?}",
         install.flows("other").list(&ListParams::default()).await.unwrap().items
     );
+    assert!(broker.get_stream("MR_other").await.is_err(), "the namespace's queues were left behind");
+    let dead = broker.get_stream("MILLRACE_DEAD").await.unwrap();
+    let letter = dead.direct_get_last_for_subject("millrace.dead.other.orders.a").await.unwrap();
+    assert_eq!(letter.payload, "waiting");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -469,6 +475,41 @@ async fn a_broker_that_is_absent_at_install_is_waited_for_and_named() {
     install.start_broker().await;
     gateway.ready().await;
     install.phase("shop", "orders", Active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_without_its_disk_is_furnished_anew() {
+    let mut install = Install::without_broker(&[]).await;
+    install.start_broker().await;
+    install.endpoints(&[("gateway-0", true)]).await;
+    let (mut operator, mut gateway) = (install.operator("operator-0", &[]), install.gateway("gateway-0"));
+    operator.ready().await;
+    gateway.ready().await;
+    common::make_namespace(&install.client, "shop").await;
+    let runner = install.runner("shop");
+    install.create("shop", "orders", &[builtin("first"), builtin("last")]).await;
+    install.phase("shop", "orders", Active).await;
+    install.stop_broker();
+    // Whoever asks for something meanwhile is told why nothing happens, and may take it back.
+    install.create("shop", "late", &[builtin("a")]).await;
+    let late = install.phase("shop", "late", Starting).await;
+    assert_eq!(said(&late, Ready).1, "DependencyNotReady");
+    install.delete("shop", "late").await;
+    install.gone("shop", "late").await;
+
+    install.start_broker().await;
+    let url = format!("http://{}/hook/shop/orders?id=", gateway.listen);
+    let mut number = 0;
+    let arrived = eventually(async || {
+        number += 1;
+        let _ = common::get(&format!("{url}request-{number}")).await;
+        let log = runner.text();
+        log.lines().any(|line| line.contains("node=last") && line.contains("request-"))
+    });
+    assert!(arrived.await, "{}\n{}", operator.text(), runner.text());
+    install.phase("shop", "orders", Active).await;
+    install.delete("shop", "orders").await;
+    install.gone("shop", "orders").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,6 +159,10 @@ pub struct FlowStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::transitions")]
     pub transitions: Option<Transitions>,
+    /// The node that gets what the trigger makes, of the spec that was accepted last. Absent: none was yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = NodeId::MAX))]
+    pub entry: Option<String>,
     /// A hash of the trigger that is armed. Absent: none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

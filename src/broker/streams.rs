@@ -146,7 +146,7 @@ impl Streams {
     }
 
     /// How many messages wait for each of these nodes or are being handled by them: a work queue keeps a message until it
-    /// is acknowledged.
+    /// is acknowledged. Other nodes of the Flow for which messages wait are counted too: nobody takes those.
     ///
     /// # Errors
     /// The broker does not answer.
@@ -159,13 +159,14 @@ impl Streams {
         const WHAT: &str = "count what is queued";
         let mut backlog: BTreeMap<_, _> = nodes.iter().map(|node| (node.clone(), 0)).collect();
         let Some(stream) = self.stream(namespace, WHAT).await? else { return Ok(backlog) };
-        let all = format!("{}.*", subject::flow(namespace, flow));
+        let all = format!("{}*", subject::node_prefix(namespace, flow));
         let counted = stream.info_with_subjects(all).await.map_err(|error| StreamError::new(WHAT, &error))?;
         let counted: HashMap<String, usize> =
             counted.try_collect().await.map_err(|error| StreamError::new(WHAT, &error))?;
-        for (node, count) in &mut backlog {
-            let waiting = counted.get(&subject::node(namespace, flow, node)).copied().unwrap_or_default();
-            *count = u64::try_from(waiting).unwrap_or(u64::MAX);
+        let prefix = subject::node_prefix(namespace, flow);
+        for (subject, count) in counted {
+            let node = subject.strip_prefix(&*prefix).and_then(|node| node.parse().ok());
+            backlog.extend(node.map(|node| (node, u64::try_from(count).unwrap_or(u64::MAX))));
         }
         Ok(backlog)
     }

@@ -32,10 +32,10 @@ pub fn all_nodes(namespace: &NamespaceName) -> String {
     format!("millrace.flow.{namespace}.>")
 }
 
-/// What the subjects of a Flow's nodes begin with.
+/// What the subjects of a Flow's nodes begin with, up to the node.
 #[must_use]
-pub fn flow(namespace: &NamespaceName, flow: &FlowName) -> String {
-    format!("millrace.flow.{namespace}.{flow}")
+pub fn node_prefix(namespace: &NamespaceName, flow: &FlowName) -> String {
+    format!("millrace.flow.{namespace}.{flow}.")
 }
 
 /// The subject of the messages that wait for a node.

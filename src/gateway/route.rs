@@ -2,10 +2,9 @@
 
 use http::Method;
 
-use crate::api::condition::{self, ConditionType};
+use crate::api::flow::Flow;
 use crate::api::flow::route::RouteState;
 use crate::api::flow::trigger::{self, Webhook};
-use crate::api::flow::{Flow, graph};
 use crate::api::name::{FlowName, NamespaceName, NodeId};
 use crate::broker::subject;
 
@@ -32,23 +31,20 @@ pub struct Route {
 }
 
 impl Route {
-    /// The route of a Flow as it is stored; none where none is wanted. `known` is the route that the Flow had before.
+    /// The route of a Flow as it is stored; none where none is wanted.
     ///
     /// The trigger is the spec's, at once: that is what the operator waits for. The entry is that of the last accepted
     /// spec: what is not accepted has no queues, and what runs goes on.
     #[must_use]
-    pub fn of(flow: &Flow, known: Option<&Self>) -> Option<Self> {
+    pub fn of(flow: &Flow) -> Option<Self> {
         let webhook = flow.spec.trigger.webhook.as_ref()?;
         if !RouteState::of(flow).wanted {
             return None;
         }
         let namespace = flow.metadata.namespace.as_ref()?.parse().ok()?;
         let name = flow.metadata.name.as_ref()?.parse().ok()?;
-        let uid = flow.metadata.uid.clone()?;
-        let known = known.filter(|known| known.uid == uid).map(|known| known.entry.clone());
-        let spec = || graph::entry_of(&flow.spec.graph).ok()?.parse().ok();
-        let entry = if is_accepted(flow) { spec().or(known) } else { known.or_else(spec) }?;
-        Some(Self::taking(webhook, namespace, name, uid, entry))
+        let entry = flow.status.as_ref()?.entry.as_ref()?.parse().ok()?;
+        Some(Self::taking(webhook, namespace, name, flow.metadata.uid.clone()?, entry))
     }
 
     fn taking(
@@ -88,15 +84,6 @@ impl Route {
     }
 }
 
-/// Whether the operator has accepted the spec as it stands now, not an earlier one.
-fn is_accepted(flow: &Flow) -> bool {
-    let conditions = flow.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    condition::find(conditions, ConditionType::Accepted).is_some_and(|accepted| {
-        accepted.status == condition::Status::True.to_string()
-            && accepted.observed_generation >= flow.metadata.generation
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use serde_json::{Value, json};
@@ -126,7 +113,7 @@ pub(crate) mod tests {
                     "edges": [{"source": "a", "target": "b"}],
                 },
             },
-            "status": {"conditions": conditions},
+            "status": {"conditions": conditions, "entry": "a"},
         }))
         .unwrap();
         let mut whole = serde_json::to_value(&flow.spec).unwrap();
@@ -138,7 +125,7 @@ pub(crate) mod tests {
     const READY: [(&str, bool, i64); 2] = [("Accepted", true, 2), ("NodesReady", true, 2)];
 
     fn route() -> Route {
-        Route::of(&flow("orders", &READY, &json!({})), None).unwrap()
+        Route::of(&flow("orders", &READY, &json!({}))).unwrap()
     }
 
     fn turned() -> Value {
@@ -166,13 +153,12 @@ pub(crate) mod tests {
             &READY,
             &json!({"trigger": {"webhook": {"methods": ["POST"], "maxBodyBytes": 9}}}),
         );
-        assert_eq!(Route::of(&small, None), Some(Route { get: false, max_body: 9, ..expected }));
+        assert_eq!(Route::of(&small), Some(Route { get: false, max_body: 9, ..expected }));
     }
 
     #[test]
     fn what_is_suspended_not_ready_or_has_no_webhook_has_no_route() {
-        let known = route();
-        let without = |flow: &Flow| assert_eq!(Route::of(flow, Some(&known)), None);
+        let without = |flow: &Flow| assert_eq!(Route::of(flow), None);
         without(&flow("orders", &[("Accepted", true, 2)], &json!({})));
         without(&flow("orders", &READY, &json!({"suspend": true})));
         without(&flow("orders", &READY, &json!({"trigger": {"cron": {"schedule": "* * * * *"}}})));
@@ -183,20 +169,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages_go_to_the_entry_of_the_last_accepted_spec() {
-        let known = route();
-        let entry = |accepted: (&'static str, bool, i64), known: Option<&Route>| {
-            let changed = flow("orders", &[accepted, ("TriggerArmed", true, 1)], &turned());
-            Route::of(&changed, known).unwrap().entry.to_string()
-        };
-        let (refused, not_yet, accepted) =
-            (("Accepted", false, 2), ("Accepted", true, 1), ("Accepted", true, 2));
-        assert_eq!(entry(refused, Some(&known)), "a");
-        assert_eq!(entry(not_yet, Some(&known)), "a");
-        assert_eq!(entry(accepted, Some(&known)), "b");
-        // A gateway that has just started knows no better.
-        assert_eq!(entry(refused, None), "b");
-        assert_eq!(entry(refused, Some(&Route { uid: "earlier".into(), ..known })), "b");
+    fn messages_go_to_the_entry_of_the_last_accepted_spec_whatever_the_present_one_says() {
+        let conditions = [("Accepted", false, 2), ("TriggerArmed", true, 1)];
+        let mut changed = flow("orders", &conditions, &turned());
+        assert_eq!(Route::of(&changed).unwrap().entry.to_string(), "a");
+        changed.status.as_mut().unwrap().entry = Some("b".into());
+        assert_eq!(Route::of(&changed).unwrap().entry.to_string(), "b");
+        changed.status.as_mut().unwrap().entry = None;
+        assert_eq!(Route::of(&changed), None);
     }
 
     #[test]
@@ -206,8 +186,7 @@ pub(crate) mod tests {
             "graph": {"nodes": [{"id": "a", "image": "x"}], "edges": [{"source": "a", "target": "a"}]},
         });
         let broken = flow("orders", &[("Accepted", false, 2), ("TriggerArmed", true, 1)], &broken);
-        assert_eq!(Route::of(&broken, Some(&route())), Some(Route { post: false, ..route() }));
-        assert_eq!(Route::of(&broken, None), None);
+        assert_eq!(Route::of(&broken), Some(Route { post: false, ..route() }));
     }
 
     #[test]

@@ -18,9 +18,8 @@ use crate::api::flow::Flow;
 use crate::gateway::meter::Meter;
 use crate::gateway::route::Route;
 use crate::gateway::routes::Routes;
+use crate::runtime::watch::WATCH_SECONDS;
 
-/// How long a watch may last and say nothing: one whose server is gone without a word is begun anew.
-const WATCH_SECONDS: u32 = 60;
 /// How many Flows are asked for at a time: what is received at once stays in the memory of the process.
 const PAGE: u32 = 100;
 /// How long a page of a list may take.
@@ -130,7 +129,7 @@ impl Follower {
     fn route(&self, seen: &Seen) -> Option<Arc<Route>> {
         let known = self.known(seen.meta());
         let route = match &seen.0 {
-            Ok(flow) => Route::of(flow, known.as_deref())?,
+            Ok(flow) => Route::of(flow)?,
             Err(invalid) => {
                 let (name, namespace) = (&invalid.metadata.name, &invalid.metadata.namespace);
                 let error = &invalid.error;

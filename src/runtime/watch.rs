@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::Api;
@@ -11,6 +12,11 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
+
+/// How long a watch lasts before the server ends it and it is begun anew, in seconds.
+pub const WATCH_SECONDS: u32 = 60;
+/// How long a connection on which something is awaited may be silent.
+pub const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 15);
 
 /// A kind that can be cached.
 pub trait Cached:
@@ -34,7 +40,7 @@ where
 {
     let (store, mut writer) = reflector::store::<K>();
     let task = tokio::spawn(async move {
-        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut events = watcher(api, config.timeout(WATCH_SECONDS)).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
@@ -57,7 +63,7 @@ pub fn cache_metadata<K: Cached>(
 ) -> (Store<PartialObjectMeta<K>>, JoinHandle<()>) {
     let (store, mut writer) = reflector::store::<PartialObjectMeta<K>>();
     let task = tokio::spawn(async move {
-        let events = watcher(api, config).default_backoff();
+        let events = watcher(api, config.timeout(WATCH_SECONDS)).default_backoff();
         let mut events = events.modify(strip).boxed();
         while let Some(event) = events.next().await {
             match event {

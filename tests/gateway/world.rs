@@ -96,7 +96,8 @@ impl World {
                 "lastTransitionTime": "2026-01-01T00:00:00Z",
             })
         };
-        let status = json!({"status": {"conditions": all.iter().map(condition).collect::<Vec<_>>()}});
+        let conditions: Vec<_> = all.iter().map(condition).collect();
+        let status = json!({"status": {"conditions": conditions, "entry": "first"}});
         let params = PatchParams::default();
         self.flows(namespace).patch_status(name, &params, &Patch::Merge(&status)).await.unwrap()
     }

@@ -307,7 +307,7 @@ pub fn status(kind: &str) -> Value {
         },
     });
     let more = match kind {
-        "Flow" => json!({ "armedTrigger": "a".repeat(64) }),
+        "Flow" => json!({ "armedTrigger": "a".repeat(64), "entry": "a".repeat(40) }),
         "Cartridge" => json!({
             "users": 21,
             "usedBy": list(20, |number| json!({

@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::Graph;
-
 /// What is wrong with a graph, and what to do about it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidGraph {
@@ -64,16 +62,6 @@ pub fn entry<'a>(nodes: &[&'a str], edges: &[(&'a str, &'a str)]) -> Result<&'a 
             Err(InvalidGraph::SeveralEntries(all.map(str::to_owned).collect()))
         }
     }
-}
-
-/// The entry of a Flow's graph.
-///
-/// # Errors
-/// As for [`entry`].
-pub fn entry_of(graph: &Graph) -> Result<&str, InvalidGraph> {
-    let nodes: Vec<_> = graph.nodes.iter().map(|node| node.id.as_str()).collect();
-    let edges: Vec<_> = graph.edges.iter().map(|edge| (edge.source.as_str(), edge.target.as_str())).collect();
-    entry(&nodes, &edges)
 }
 
 fn check_names(nodes: &BTreeSet<&str>, edges: &[(&str, &str)]) -> Result<(), InvalidGraph> {

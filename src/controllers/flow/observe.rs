@@ -41,7 +41,6 @@ pub async fn observe(
     let going = caches.namespaces.get(&ObjectRef::new(namespace));
     let broker = |error| Failure { category: "Broker", error: anyhow::Error::new(error) };
     let since = context.routes.since(flow);
-    let known_to_broker = context.broker.is_known();
     let mut seen = Snapshot {
         flow: flow.clone(),
         now: clock::now(),
@@ -58,7 +57,7 @@ pub async fn observe(
         runner: runner_of(namespace, context),
         gateways: gateways(&caches.gateways.state(), context),
         route_since: since.route,
-        accepted_since: since.accepted,
+        entry_since: since.entry,
         announced: is_announced(flow, identity, context),
     };
     for pod in caches.pods_of.of(&caches.pods, namespace, name) {
@@ -66,15 +65,17 @@ pub async fn observe(
             seen.pods.entry(node).or_default().push(pod);
         }
     }
-    // Before the broker was ever there nothing can be in it that we have put there.
-    if known_to_broker {
+    // While it is away what is known counts, and nothing is where nobody knows.
+    if seen.broker_up() {
         seen.work = context.desired.get(&key).await.map_err(broker)?;
         seen.loaded = context.observed.get(&key).await.map_err(broker)?;
+    } else {
+        (seen.work, seen.loaded) = (context.desired.known(&key), context.observed.known(&key));
     }
     let queued = seen.known();
     let stopping = identity_wants_rest(flow);
     let removed = queued.iter().any(|node| valid.is_none_or(|valid| !valid.nodes.contains_key(node)));
-    if seen.broker_up() && (stopping || removed) && !queued.is_empty() {
+    if seen.broker_up() && (stopping || removed) {
         let streams = context.broker.streams();
         let counted = streams.backlog(&identity.namespace, &identity.name, &queued).await;
         seen.backlog = Some(counted.map_err(broker)?);

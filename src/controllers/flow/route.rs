@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::api::condition::{self, ConditionType};
 use crate::api::flow::Flow;
 use crate::api::flow::route::RouteState;
 
@@ -18,9 +17,9 @@ pub struct RouteMemory(Mutex<HashMap<String, Known>>);
 struct Known {
     state: RouteState,
     since: u64,
-    /// The generation that was accepted last: with it gateways take up another entry node.
-    accepted: Option<i64>,
-    accepted_since: u64,
+    /// The entry node of the spec that was accepted last: gateways put messages into its queue.
+    entry: Option<String>,
+    entry_since: u64,
 }
 
 /// The first versions that were seen as the Flow is now.
@@ -28,38 +27,33 @@ struct Known {
 pub struct Since {
     /// With its route state.
     pub route: u64,
-    /// With the generation that was accepted last.
-    pub accepted: u64,
+    /// With its entry node.
+    pub entry: u64,
 }
 
 impl RouteMemory {
     /// The resourceVersions of the first versions that were seen with what this one has.
     pub fn since(&self, flow: &Flow) -> Since {
-        let (state, accepted, version) = (RouteState::of(flow), accepted(flow), version(flow));
+        let (state, version) = (RouteState::of(flow), version(flow));
+        let entry = flow.status.as_ref().and_then(|status| status.entry.clone());
         let uid = flow.metadata.uid.clone().unwrap_or_default();
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Known { state: state.clone(), since: version, accepted, accepted_since: version };
+        let new =
+            || Known { state: state.clone(), since: version, entry: entry.clone(), entry_since: version };
         let known = memory.entry(uid).or_insert_with(new);
         if known.state != state {
             (known.state, known.since) = (state, version);
         }
-        if known.accepted != accepted {
-            (known.accepted, known.accepted_since) = (accepted, version);
+        if known.entry != entry {
+            (known.entry, known.entry_since) = (entry, version);
         }
-        Since { route: known.since, accepted: known.accepted_since }
+        Since { route: known.since, entry: known.entry_since }
     }
 
     /// Forgets a Flow that is gone.
     pub fn forget(&self, uid: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
-}
-
-/// The generation that was accepted last.
-fn accepted(flow: &Flow) -> Option<i64> {
-    let conditions = &flow.status.as_ref()?.conditions;
-    let accepted = condition::find(conditions, ConditionType::Accepted)?;
-    accepted.observed_generation.filter(|_| accepted.status == "True")
 }
 
 /// The version of an object as a number: since Kubernetes 1.35 versions of one kind may be compared (KEP-5504), and they

@@ -44,8 +44,8 @@ pub struct Snapshot {
     pub gateways: Gateways,
     /// The resourceVersion of the first version of the Flow that was seen with its present route state.
     pub route_since: u64,
-    /// The same for the generation of it that was accepted last, by which gateways know the entry node.
-    pub accepted_since: u64,
+    /// The same for its present entry node, into whose queue gateways put messages.
+    pub entry_since: u64,
     /// Whether the event log has the last transition of the Flow.
     pub announced: bool,
 }
@@ -102,13 +102,14 @@ impl Snapshot {
         self.broker_trouble.is_none()
     }
 
-    /// The nodes that left something behind: a queue, a Deployment, pods, work of the runner.
+    /// The nodes that left something behind: a queue, messages, a Deployment, pods, work of the runner.
     #[must_use]
     pub fn known(&self) -> BTreeSet<NodeId> {
         let queues = self.queues.iter().flatten();
         let work = self.work.iter().flat_map(|work| work.nodes.iter().map(|node| &node.id));
         let pods = self.pods.iter().filter(|(_, pods)| !pods.is_empty()).map(|(node, _)| node);
-        queues.chain(work).chain(self.deployments.keys()).chain(pods).cloned().collect()
+        let waiting = self.backlog.iter().flatten().filter(|(_, count)| **count > 0).map(|(node, _)| node);
+        queues.chain(work).chain(self.deployments.keys()).chain(pods).chain(waiting).cloned().collect()
     }
 
     /// Whether nothing waits for a node and nothing is being handled by it. Where nobody has looked, something may.

@@ -120,6 +120,15 @@ fn of_deployment(id: &NodeId, node: &ValidNode, live: &Deployment, seen: &Snapsh
     }
 }
 
+/// Whether a Deployment is as it is wanted, and no pod of an earlier template counts as its own any more.
+pub fn is_replaced(live: &Deployment, wanted: Option<&Deployment>) -> bool {
+    let status = live.status.as_ref();
+    let count = |of: Option<i32>| of.unwrap_or_default();
+    let seen = status.and_then(|status| status.observed_generation) >= live.metadata.generation;
+    let old = status.is_some_and(|status| count(status.replicas) != count(status.updated_replicas));
+    seen && !old && wanted.is_none_or(|wanted| revision(wanted) == revision(live))
+}
+
 /// Whether all pods of a Deployment are of its present template, and ready.
 fn rolled_out(live: &Deployment, replicas: i32) -> bool {
     let Some(status) = &live.status else { return false };

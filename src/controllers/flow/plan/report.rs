@@ -22,6 +22,8 @@ use super::{Plan, was};
 
 /// What is said of a Flow that should run.
 pub struct Running {
+    /// The node that gets what the trigger makes.
+    pub entry: NodeId,
     /// How each node is.
     pub nodes: BTreeMap<NodeId, State>,
     /// What keeps everything, if anything does.
@@ -56,6 +58,7 @@ pub fn running(flow: &Identity, seen: &Snapshot, running: Running) -> Plan {
     let (nodes, message) = assess(seen, &running, limit);
     let armed = matches!(running.trigger, Trigger::Armed(_));
     report.accepted(None);
+    report.status.entry = Some(running.entry.to_string());
     condition::remove(&mut report.status.conditions, ConditionType::Drained);
     report.nodes(nodes, armed, &message);
     report.trigger(&running.trigger);

@@ -141,7 +141,7 @@ impl World {
                 applied: self.gateways.iter().map(|(name, (version, _))| (name.clone(), *version)).collect(),
             },
             route_since: since,
-            accepted_since: version,
+            entry_since: version,
             announced: true,
         })
     }
@@ -528,4 +528,34 @@ fn a_spec_that_is_refused_disturbs_nothing_that_runs() {
     world.edit(|flow| flow.spec.graph.edges[0].target = "map".into());
     world.settle(&mut rng);
     assert_eq!(world.phase(), Some(FlowPhase::Active));
+}
+
+#[test]
+fn a_removed_node_keeps_its_queue_while_a_pod_that_knows_it_is_left() {
+    let (mut world, mut rng) = (World::new(), Rng::with_seed(9));
+    world.settle(&mut rng);
+    // Messages go from the first node to the last at once, and there is no time to drain.
+    world.edit(|flow| {
+        flow.spec.drain_seconds = Some(0);
+        flow.spec.graph.nodes.remove(1);
+        flow.spec.graph.edges = vec![crate::api::flow::Edge {
+            source: "fetch".into(),
+            target: "store".into(),
+            ..Default::default()
+        }];
+    });
+    let map: NodeId = "map".parse().unwrap();
+    for _ in 0..5 {
+        world.now += SignedDuration::from_secs(60);
+        world.runner();
+        world.gateway(0);
+        world.gateway(1);
+        world.reconcile(None);
+        assert!(world.queues.contains_key(&map), "pods of before may still give it messages");
+    }
+    *world.queues.get_mut(&map).unwrap() += 1;
+    world.accepted += 1;
+    world.settle(&mut rng);
+    assert!(!world.queues.contains_key(&map));
+    assert_eq!((world.handled + world.dead, world.phase()), (1, Some(FlowPhase::Active)));
 }

@@ -1,17 +1,19 @@
 //! The steps towards a Flow that runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use sha2::{Digest, Sha256};
 
 use crate::api::name::NodeId;
-use crate::broker::work::{FlowWork, NodeWork};
+use crate::broker::work::{FlowWork, Loaded, NodeWork};
 use crate::controllers::flow::build::{self, BuildConfig, Identity};
-use crate::controllers::flow::snapshot::Snapshot;
-use crate::controllers::flow::validate::ValidFlow;
+use crate::controllers::flow::snapshot::{Runner, Snapshot};
+use crate::controllers::flow::validate::{ValidFlow, ValidNode};
 
 use super::nodes::{self, Credentials};
 use super::report::{self, Running};
@@ -19,8 +21,8 @@ use super::{DRAIN_GLANCE, Plan, Step, is_kept, trigger};
 
 /// The plan of a Flow that should run and can.
 pub fn plan(config: &BuildConfig, flow: &Identity, valid: &ValidFlow, seen: &Snapshot) -> Plan {
-    let removed = removed(flow, valid, seen);
     let deployments = deployments(config, flow, valid, seen);
+    let removed = removed(flow, valid, &deployments, seen);
     let work = work(flow, valid, &removed.draining, seen);
     let states = nodes::assess(valid, &deployments, work.as_ref(), seen);
     let blocked = blocked(valid, seen);
@@ -36,6 +38,7 @@ pub fn plan(config: &BuildConfig, flow: &Identity, valid: &ValidFlow, seen: &Sna
     let ready = blocked.is_none() && states.values().all(|state| *state == nodes::State::Ready);
     let trigger = trigger::armed(seen, ready);
     let running = Running {
+        entry: valid.entry.clone(),
         nodes: states,
         blocked,
         trigger,
@@ -68,16 +71,36 @@ struct Removed {
     done: BTreeSet<NodeId>,
 }
 
-fn removed(flow: &Identity, valid: &ValidFlow, seen: &Snapshot) -> Removed {
+fn removed(
+    flow: &Identity,
+    valid: &ValidFlow,
+    deployments: &BTreeMap<NodeId, Deployment>,
+    seen: &Snapshot,
+) -> Removed {
     let known = seen.known().into_iter().filter(|node| !valid.nodes.contains_key(node));
     let late = report::elapsed(seen) >= Duration::from_secs(u64::try_from(flow.drain_seconds).unwrap_or(0));
-    // Those before it in the graph may give it more as long as their own pods are not replaced.
-    let settled =
-        super::was(seen, crate::api::condition::ConditionType::NodesReady) && report::is_current(seen);
+    // Those before it in the graph give it more as long as pods of theirs are there that know it.
+    let forgotten = is_forgotten(valid, deployments, seen);
     // A gateway that has not heard of it may still send to the node that was the first one.
-    let heard = seen.gateways.behind_disarming(seen.accepted_since).is_empty();
-    let (done, draining) = known.partition(|node| late || settled && heard && seen.is_empty(node));
+    let heard = seen.gateways.behind_disarming(seen.entry_since).is_empty();
+    let (done, draining) = known.partition(|node| forgotten && (late || heard && seen.is_empty(node)));
     Removed { draining, done }
+}
+
+/// Whether all that takes messages for the nodes of the spec knows the spec as it is: no pod of before is left, not even one
+/// that ends, and the runner has loaded what it was told.
+fn is_forgotten(valid: &ValidFlow, deployments: &BTreeMap<NodeId, Deployment>, seen: &Snapshot) -> bool {
+    let replaced = |id: &NodeId| {
+        let ends = |pod: &Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
+        let ending = seen.pods.get(id).is_some_and(|pods| pods.iter().any(ends));
+        let live = seen.deployments.get(id);
+        let rolled = || live.is_none_or(|live| nodes::is_replaced(live, deployments.get(id)));
+        !ending && rolled()
+    };
+    let of_runner = valid.nodes.values().filter(|node| node.image.is_none());
+    let told = |node: &ValidNode| seen.work.as_ref().is_some_and(|work| work.nodes.contains(&node.work));
+    let loaded = |loaded: &Loaded| seen.work.as_ref().is_none_or(|work| work.revision == loaded.revision);
+    valid.nodes.keys().all(replaced) && of_runner.into_iter().all(told) && seen.loaded.iter().all(loaded)
 }
 
 /// The Deployments that there should be; none for a node whose credentials were never there.
@@ -159,7 +182,10 @@ fn gone(removed: &Removed, seen: &Snapshot) -> bool {
     let pods = |node: &NodeId| seen.pods.get(node).is_some_and(|pods| !pods.is_empty());
     let told = |node: &NodeId| seen.work.iter().flat_map(|work| &work.nodes).any(|work| work.id == *node);
     let busy = |node: &NodeId| seen.deployments.contains_key(node) || pods(node) || told(node);
-    !removed.done.iter().any(busy)
+    // A runner may still handle what it was told to leave.
+    let stale = |loaded: &Loaded| seen.work.as_ref().map(|work| &work.revision) != Some(&loaded.revision);
+    let leaving = seen.runner == Runner::Ready && seen.loaded.as_ref().is_some_and(stale);
+    !leaving && !removed.done.iter().any(busy)
 }
 
 fn remove(removed: &Removed, seen: &Snapshot) -> Vec<Step> {

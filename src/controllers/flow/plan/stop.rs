@@ -41,7 +41,7 @@ pub fn plan(flow: &Identity, wish: Wish, invalid: Option<&Invalid>, seen: &Snaps
     let mut plan = report::stopping(flow, seen, &stopping);
     plan.steps = steps(&stage, seen);
     if stage == Stage::Rest && wish == Wish::Delete && is_kept(seen) && may_go(seen) {
-        plan.steps = vec![Step::RemoveFinalizer];
+        plan.steps = leave(seen);
     }
     if stage != Stage::Rest || wish == Wish::Delete {
         plan.look_again = Some(DRAIN_GLANCE);
@@ -54,25 +54,40 @@ fn stage(flow: &Identity, wish: Wish, seen: &Snapshot) -> Stage {
     let elapsed = report::draining_for(seen);
     let late = seen.namespace_ending || elapsed >= limit;
     let known = seen.known();
+    // Nothing says any more what runners do, and nobody waits for it.
+    let forsaken = wish == Wish::Delete && !seen.broker_up() && elapsed >= limit + FORSAKEN;
     if let Some(who) = trigger::still_heard(seen).filter(|_| !late) {
         Stage::Disarming(who)
     } else if !late && known.iter().any(|node| !seen.is_empty(node)) {
         Stage::Draining
-    } else if is_busy(seen) {
+    } else if has_pods(seen) || has_work(seen) && !forsaken {
         Stage::Removing
-    } else if wish == Wish::Delete && !seen.broker_up() && elapsed >= limit + FORSAKEN || known.is_empty() {
+    } else if forsaken || known.is_empty() {
         Stage::Rest
     } else {
         Stage::Cleaning
     }
 }
 
-/// Whether anybody still takes messages of the Flow.
-fn is_busy(seen: &Snapshot) -> bool {
-    let pods = seen.pods.values().any(|pods| !pods.is_empty());
+/// Whether pods still take messages of the Flow, or will.
+fn has_pods(seen: &Snapshot) -> bool {
+    seen.pods.values().any(|pods| !pods.is_empty()) || !seen.deployments.is_empty()
+}
+
+/// Whether the runner still takes messages of the Flow, or will.
+fn has_work(seen: &Snapshot) -> bool {
     // A runner that is not there has nothing loaded, whatever it said last.
     let loaded = seen.loaded.is_some() && seen.runner == Runner::Ready;
-    pods || !seen.deployments.is_empty() || seen.work.is_some() || loaded
+    seen.work.is_some() || loaded
+}
+
+/// The last steps. Once more all that the Flow may have had at the broker goes: the list of it may have gone before, with a
+/// namespace that is being deleted.
+fn leave(seen: &Snapshot) -> Vec<Step> {
+    let spec = seen.flow.spec.graph.nodes.iter().filter_map(|node| node.id.parse().ok());
+    let nodes: BTreeSet<NodeId> = spec.chain(seen.known()).collect();
+    let clean = [Step::Abandon(nodes.clone()), Step::RemoveQueues(nodes)];
+    clean.into_iter().filter(|_| seen.broker_up()).chain([Step::RemoveFinalizer]).collect()
 }
 
 fn steps(stage: &Stage, seen: &Snapshot) -> Vec<Step> {
@@ -83,7 +98,9 @@ fn steps(stage: &Stage, seen: &Snapshot) -> Vec<Step> {
             let ending = |node: &&NodeId| {
                 seen.deployments.get(*node).is_some_and(|live| live.metadata.deletion_timestamp.is_none())
             };
-            work.chain(seen.deployments.keys().filter(ending).cloned().map(Step::DeleteDeployment)).collect()
+            // Pods first: a broker that is away keeps none of them.
+            let pods = seen.deployments.keys().filter(ending).cloned().map(Step::DeleteDeployment);
+            pods.chain(work).collect()
         }
         Stage::Cleaning => {
             let known: BTreeSet<_> = seen.known();
