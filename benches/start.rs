@@ -72,6 +72,7 @@ async fn main() {
     };
     let config = Kubeconfig::read_from(path).unwrap();
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+    let node = config.cluster_url.host().and_then(|host| host.parse().ok());
     let client = Client::try_from(config).unwrap();
     make_namespace(&client).await;
     let mut seen = watch_all(&client);
@@ -102,7 +103,7 @@ async fn main() {
         ratio(BUILTINS, WRITE)
     );
     for role in ["operator", "gateway", "agent", "runner", "nats"] {
-        for process in processes::of(role) {
+        for process in node.map(|node| processes::of(role, node)).unwrap_or_default() {
             println!("memory (PSS) of {role}: {} KiB", processes::memory(process).unwrap_or_default());
         }
     }

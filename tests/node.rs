@@ -65,7 +65,7 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     };
     for role in ["operator", "gateway", "nats"] {
         let selector = format!("app.kubernetes.io/component={role}");
-        happen(&format!("kill -9: {role}"), &|| house::kill(role));
+        happen(&format!("kill -9: {role}"), &|| house.kill(role));
         house.settled(SYSTEM, &selector).await;
         traffic.accepted_more(20).await;
         happen(&format!("deletion: {role}"), &|| house.delete_one_pod(SYSTEM, &selector));
@@ -73,7 +73,7 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
         traffic.accepted_more(20).await;
     }
     for role in ["component", "agent", "runner"] {
-        happen(&format!("kill -9: {role}"), &|| house::kill(role));
+        happen(&format!("kill -9: {role}"), &|| house.kill(role));
         house.settled(SHOP, "app.kubernetes.io/part-of=millrace").await;
         traffic.accepted_more(20).await;
     }
@@ -110,7 +110,7 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     let path = "-o=jsonpath={.status.transitions.recent[*].event}";
     let moves = house.kubectl(&["-n", SHOP, "get", "flow", "orders", path]);
     assert_eq!(moves, "FlowStarting FlowStarted FlowActive");
-    house::print_memory();
+    house.print_memory();
 
     // The last act: suspended, it drains and leaves nothing running.
     house.patch("orders", &json!({"spec": {"suspend": true}}));

@@ -131,6 +131,29 @@ impl House {
         self.kubectl(&["-n", SYSTEM, "get", "pods", "-l", &selector, path])
     }
 
+    /// Kills one process of a role, as the kernel would that runs out of memory.
+    pub fn kill(&self, role: &str) {
+        let found = processes::of(role, self.node.address().unwrap());
+        let process = *found.first().unwrap_or_else(|| panic!("no process of {role}"));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
+        let gone = || !Path::new(&format!("/proc/{process}")).exists();
+        let end = Instant::now() + PATIENCE;
+        while !gone() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(gone(), "process {process} of {role} did not die");
+    }
+
+    /// Prints the memory of each role.
+    pub fn print_memory(&self) {
+        for role in ["operator", "gateway", "nats", "runner", "agent"] {
+            for process in processes::of(role, self.node.address().unwrap()) {
+                println!("memory (PSS) of {role}: {} KiB", processes::memory(process).unwrap_or_default());
+            }
+        }
+    }
+
     /// Deletes the first pod that is selected, at once.
     pub fn delete_one_pod(&self, namespace: &str, selector: &str) {
         let path = "-o=jsonpath={.items[0].metadata.name}";
@@ -165,28 +188,6 @@ impl House {
         ] {
             let said = self.try_kubectl(words).unwrap_or_else(|error| error);
             eprintln!("$ kubectl {}\n{said}", words.join(" "));
-        }
-    }
-}
-
-/// Kills one process of a role, as the kernel would that runs out of memory.
-pub fn kill(role: &str) {
-    let found = processes::of(role);
-    let process = *found.first().unwrap_or_else(|| panic!("no process of {role}"));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
-    let gone = || !Path::new(&format!("/proc/{process}")).exists();
-    let end = Instant::now() + PATIENCE;
-    while !gone() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(gone(), "process {process} of {role} did not die");
-}
-
-/// Prints the memory of each role.
-pub fn print_memory() {
-    for role in ["operator", "gateway", "nats", "runner", "agent"] {
-        for process in processes::of(role) {
-            println!("memory (PSS) of {role}: {} KiB", processes::memory(process).unwrap_or_default());
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The processes of the node's pods, as the host counts them.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
-/// The processes of a role.
-pub fn of(role: &str) -> Vec<i32> {
+/// The processes of a role on the node at this address: others may run beside it.
+pub fn of(role: &str, node: Ipv4Addr) -> Vec<i32> {
+    let group = format!("/millrace-rig-{}/", node.octets()[2]);
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let runs = |process: &i32| {
@@ -15,7 +17,10 @@ pub fn of(role: &str) -> Vec<i32> {
             role => words[0] == "/millrace" && words.get(1).is_some_and(|word| word == role),
         }
     };
-    numbers.filter(runs).collect()
+    let there = |process: &i32| {
+        fs::read_to_string(format!("/proc/{process}/cgroup")).is_ok_and(|groups| groups.contains(&group))
+    };
+    numbers.filter(runs).filter(there).collect()
 }
 
 /// The memory of a process and its share of what it shares with others (PSS), in KiB.
