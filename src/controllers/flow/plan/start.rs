@@ -159,9 +159,8 @@ fn make(
     let left = queues.difference(&removed.done).cloned().collect::<BTreeSet<_>>();
     // A node leaves the list only when its queue is gone: the list is what is remembered of it.
     let list = if gone(removed, seen) { left } else { queues };
-    if seen.queues.as_ref() != Some(&list) {
-        steps.push(Step::PutBrokerSecret(list));
-    }
+    // Each time: only the credentials themselves show whether they are those of the broker's present account.
+    steps.push(Step::PutBrokerSecret(list));
     if seen.broker_up() {
         steps.push(Step::EnsureQueues(nodes));
     }
