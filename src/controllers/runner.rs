@@ -23,8 +23,8 @@ use crate::broker::subject;
 use crate::broker::work::FlowWork;
 use crate::runtime::{Failure, Next, WriteError, Writer};
 
-use super::flow::Context;
 use super::flow::build::{BuildConfig, CREDENTIALS_KEY, Identity};
+use super::flow::{Context, diagnosis};
 use super::wake::NamespaceMeta;
 
 mod pod;
@@ -126,7 +126,8 @@ async fn put(
     let credentials = context.flows.broker.issuer().runner(name, made);
     let credentials = credentials.map_err(|error| WriteError::Invalid(error.to_string()))?;
     writer.put_by_hash(&secret(name, credentials), held.map(|held| &held.metadata)).await?;
-    if live.is_none() {
+    // Nobody watches accounts: where its pods are refused, it may be for want of one.
+    if live.is_none_or(|live| diagnosis::of_deployment(live).is_some()) {
         writer.put(&account(name), None).await?;
     }
     writer.put(&deployment(&context.flows.config, name), live).await

@@ -57,7 +57,8 @@ fn stage(flow: &Identity, wish: Wish, seen: &Snapshot) -> Stage {
     // Nothing says any more what runners do, and nobody waits for it.
     let forsaken = wish == Wish::Delete && !seen.broker_up() && elapsed >= limit + FORSAKEN;
     if let Some(who) = trigger::still_heard(seen).filter(|_| !late) {
-        Stage::Disarming(who)
+        // Gateways are heard through the broker.
+        Stage::Disarming(seen.broker_trouble.clone().unwrap_or(who))
     } else if !late && known.iter().any(|node| !seen.is_empty(node)) {
         Stage::Draining
     } else if has_pods(seen) || has_work(seen) && !forsaken {
