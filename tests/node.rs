@@ -51,8 +51,8 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     house.apply(&orders());
     house.wait("orders", "Active");
     let gateway = house.gateway();
-    let component = Witness::start(house.kubectl_command(), "millrace.dev/node=enrich", "component");
-    let runner = Witness::start(house.kubectl_command(), "app.kubernetes.io/component=runner", "runner");
+    let component = Witness::start(|| house.kubectl_command(), "millrace.dev/node=enrich", "component");
+    let runner = Witness::start(|| house.kubectl_command(), "app.kubernetes.io/component=runner", "runner");
     let traffic = Traffic::start(&format!("http://{gateway}/hook/{SHOP}/orders"));
     traffic.accepted_more(50).await;
 
@@ -106,6 +106,7 @@ async fn nothing_that_was_answered_is_lost_whatever_dies() {
     );
     let twice = assert_twice_only_after(&accidents, &seen);
     println!("the component saw {twice} messages twice, each because something died in between");
+    drop((component, runner));
     // Requests were queued whenever nobody was there to handle them: it was Active all the while.
     let path = "-o=jsonpath={.status.transitions.recent[*].event}";
     let moves = house.kubectl(&["-n", SHOP, "get", "flow", "orders", path]);

@@ -1,5 +1,5 @@
-//! Who may do what at the broker: an account of our own, and in it one user for each node of a Flow, each runner, the gateways and the
-//! operator. The server needs to know the account only; a user is whoever holds a token that the account has signed.
+//! Who may do what at the broker: an account of our own, and in it one user for each node of a Flow, each runner, the gateways
+//! and the operator. The server needs to know the account only; a user is whoever holds a token that the account has signed.
 
 use std::collections::BTreeSet;
 

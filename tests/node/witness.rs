@@ -1,13 +1,14 @@
 //! What programs say in their logs, followed from container to container and from pod to pod.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use crate::house::SHOP;
@@ -31,15 +32,20 @@ impl Drop for Witness {
 }
 
 impl Witness {
-    pub fn start(mut kubectl: Command, selector: &str, container: &str) -> Self {
-        kubectl
-            .args(["-n", SHOP, "logs", "-l", selector, "-c", container, "--follow", "--tail=-1"])
-            .args(["--prefix", "--timestamps", "--ignore-errors"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .stdout(Stdio::piped());
+    pub fn start(kubectl: impl Fn() -> std::process::Command, selector: &str, container: &str) -> Self {
+        let logs = |how: &str| {
+            let mut kubectl = Command::from(kubectl());
+            kubectl
+                .args(["-n", SHOP, "logs", "-l", selector, "-c", container, "--tail=-1", how])
+                .args(["--prefix", "--timestamps", "--ignore-errors"])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .stdout(Stdio::piped())
+                .kill_on_drop(true);
+            kubectl
+        };
         let lines = Arc::default();
-        let task = tokio::spawn(follow(kubectl, Arc::clone(&lines)));
+        let task = tokio::spawn(read(logs("--previous"), logs("--follow"), Arc::clone(&lines)));
         Self { lines, task }
     }
 
@@ -82,17 +88,17 @@ impl Witness {
     }
 }
 
-/// Each line once, however often it was read: a log is read again from its beginning when the last one that was followed has
-/// ended.
-async fn follow(kubectl: Command, lines: Arc<Mutex<BTreeSet<String>>>) {
-    let mut kubectl = tokio::process::Command::from(kubectl);
-    // Once the node is gone, so is its kubectl.
-    while let Ok(mut child) = kubectl.kill_on_drop(true).spawn() {
-        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-        while let Ok(Some(line)) = said.next_line().await {
-            lines.lock().unwrap().insert(line);
+/// Reads what a container that died has said last, and follows what its successor says, again and again. Each line counts
+/// once, however often it was read. Once the node is gone, so is its kubectl.
+async fn read(mut previous: Command, mut follow: Command, lines: Arc<Mutex<BTreeSet<String>>>) {
+    while let (Ok(died), Ok(lives)) = (previous.spawn(), follow.spawn()) {
+        for mut kubectl in [died, lives] {
+            let mut said = BufReader::new(kubectl.stdout.take().unwrap()).lines();
+            while let Ok(Some(line)) = said.next_line().await {
+                lines.lock().unwrap().insert(line);
+            }
         }
-        // Where there is no pod yet, or none any more, there is nothing to follow for a moment.
+        // Where there is no pod, there is nothing to await: kubectl is not to be started without a pause.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
