@@ -4,8 +4,7 @@
 
 mod common;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PodTemplate, Secret};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
@@ -13,33 +12,31 @@ use millrace::api::flow::Flow;
 use millrace::runtime::{Accidents, Fence, WriteError, Writer};
 use serde_json::{Value, json};
 
-async fn writer() -> (Writer, Api<Deployment>, String) {
+async fn writer() -> (Writer, Api<PodTemplate>, String) {
     let (client, namespace) = (common::client().await, common::namespace().await);
     let writer = Writer::new(client.clone(), "millrace-flow", Fence::open(), Accidents::default());
     (writer, Api::namespaced(client, &namespace), namespace)
 }
 
-/// A Deployment of ours, with these variables in its container.
-fn deployment(namespace: &str, env: &Value) -> Deployment {
+/// An object of ours with these variables in its container, of a kind that no controller writes to: a Deployment's writes
+/// its status whenever it likes.
+fn template(namespace: &str, env: &Value) -> PodTemplate {
     serde_json::from_value(json!({
         "metadata": {"name": "erp", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "millrace"}},
-        "spec": {
-            "selector": {"matchLabels": {"app": "erp"}},
-            "template": {
-                "metadata": {"labels": {"app": "erp"}},
-                "spec": {"containers": [{"name": "component", "image": "erp:1", "env": env}]},
-            },
+        "template": {
+            "metadata": {"labels": {"app": "erp"}},
+            "spec": {"containers": [{"name": "component", "image": "erp:1", "env": env}]},
         },
     }))
     .unwrap()
 }
 
-fn env(deployment: &Deployment) -> Vec<String> {
-    let spec = deployment.spec.clone().unwrap().template.spec.unwrap();
+fn env(made: &PodTemplate) -> Vec<String> {
+    let spec = made.template.clone().unwrap().spec.unwrap();
     spec.containers[0].env.iter().flatten().map(|env| env.name.clone()).collect()
 }
 
-/// A Secret of ours: nobody but us writes to it, unlike to a Deployment.
+/// A Secret of ours.
 fn secret(namespace: &str, data: &Value) -> Secret {
     let metadata = json!({"name": "erp", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "millrace"}});
     serde_json::from_value(json!({"metadata": metadata, "data": data, "type": "Opaque"})).unwrap()
@@ -68,38 +65,38 @@ async fn what_is_so_already_is_not_written_and_what_a_person_has_changed_is_put_
 #[tokio::test]
 async fn what_is_wanted_no_more_goes_and_what_others_have_added_stays() {
     let (writer, api, namespace) = writer().await;
-    let two = deployment(&namespace, &json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]));
+    let two = template(&namespace, &json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]));
     writer.put(&two, None).await.unwrap();
     let note = json!({"metadata": {"annotations": {"example.com/note": "x"}}});
     let made = api.patch("erp", &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
     assert_eq!(env(&made), ["A", "B"]);
-    writer.put(&deployment(&namespace, &json!([{"name": "B", "value": "2"}])), Some(&made)).await.unwrap();
+    writer.put(&template(&namespace, &json!([{"name": "B", "value": "2"}])), Some(&made)).await.unwrap();
     let rolled = api.get("erp").await.unwrap();
     assert_eq!(env(&rolled), ["B"]);
     assert_eq!(rolled.annotations()["example.com/note"], "x");
-    writer.put(&deployment(&namespace, &json!([])), Some(&rolled)).await.unwrap();
+    writer.put(&template(&namespace, &json!([])), Some(&rolled)).await.unwrap();
     assert_eq!(env(&api.get("erp").await.unwrap()), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn what_was_seen_and_is_no_more_is_neither_written_nor_removed() {
     let (writer, api, namespace) = writer().await;
-    let wanted = deployment(&namespace, &json!([]));
+    let wanted = template(&namespace, &json!([]));
     writer.put(&wanted, None).await.unwrap();
     let first = api.get("erp").await.unwrap();
     let note = json!({"metadata": {"annotations": {"example.com/note": "x"}}});
     api.patch("erp", &PatchParams::default(), &Patch::Merge(note)).await.unwrap();
-    let other = deployment(&namespace, &json!([{"name": "A", "value": "1"}]));
+    let other = template(&namespace, &json!([{"name": "A", "value": "1"}]));
     assert!(matches!(writer.put(&other, Some(&first)).await, Err(WriteError::Conflict)));
     api.delete("erp", &DeleteParams::default()).await.unwrap();
     assert!(matches!(writer.put(&other, Some(&first)).await, Err(WriteError::Conflict | WriteError::Gone)));
     assert!(api.get_opt("erp").await.unwrap().is_none(), "it was made again");
     writer.put(&wanted, None).await.unwrap();
-    assert!(matches!(writer.delete::<Deployment>(&first.metadata).await, Err(WriteError::Conflict)));
+    assert!(matches!(writer.delete::<PodTemplate>(&first.metadata).await, Err(WriteError::Conflict)));
     let second = api.get("erp").await.unwrap();
-    writer.delete::<Deployment>(&second.metadata).await.unwrap();
+    writer.delete::<PodTemplate>(&second.metadata).await.unwrap();
     assert!(api.get_opt("erp").await.unwrap().is_none());
-    writer.delete::<Deployment>(&second.metadata).await.unwrap();
+    writer.delete::<PodTemplate>(&second.metadata).await.unwrap();
 }
 
 #[tokio::test]
