@@ -37,5 +37,6 @@ pub mod metrics;
 pub mod pump;
 pub mod runner;
 pub mod runtime;
+pub mod scheduler;
 pub mod shutdown;
 pub mod telemetry;
