@@ -6,6 +6,7 @@
 //!   credentials  who may do what
 //!   subject      the names of streams, subjects, consumers and keys
 //!   streams      queues are made, counted, given up and removed
+//!   ticks        the messages of schedules, each stored exactly once
 //!   message      what flows from node to node, and what becomes of it where a node cannot handle it
 //!   work         what the operator tells pumps and runners to do, and what runners answer
 //!   buckets      the two key-value buckets in which they do so
@@ -22,6 +23,7 @@ pub mod message;
 pub mod settings;
 pub mod streams;
 pub mod subject;
+pub mod ticks;
 pub mod work;
 
 pub use connect::{Broker, BrokerArgs, Credentials, PublishError, Published, connect, connect_with};

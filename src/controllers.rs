@@ -27,10 +27,12 @@ use crate::broker::event_log::EventLog;
 use crate::broker::gateways::Heard;
 use crate::broker::settings::Allowance;
 use crate::broker::streams::{LimitArgs, Streams};
+use crate::broker::ticks::Ticks;
 use crate::broker::{self, Broker, BrokerArgs, Credentials, subject};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::runtime::{Accidents, Announcer, DriveMetrics, Election, Leadership, Writer, drive, watch};
+use crate::scheduler::{Scheduler, SchedulerMetrics, Taken};
 use crate::shutdown;
 
 use attend::{Attendance, Check};
@@ -191,7 +193,7 @@ async fn lead(
 ) -> anyhow::Result<()> {
     let broker = to_broker(args, &keys).await?;
     let mut tasks = JoinSet::new();
-    let (wake, calls) = Wake::new();
+    let (wake, calls, schedules) = Wake::new();
     let caches = Caches::start(&client, &args.namespace, &args.gateway_service, &wake, &mut tasks);
     let accidents =
         Accidents { exit_after: args.test_exit_after_write, stop_before: args.test_stop_before_write };
@@ -212,6 +214,7 @@ async fn lead(
         () = over.cancelled() => return Ok(()),
     }
     tracing::info!(flows = context.caches.flows.len(), "Sees the cluster");
+    schedule(&context, &broker, schedules, &wake, metrics, &mut tasks)?;
     let runners = RunnerContext { flows: context.clone(), client, writer: writer.named(runner::MANAGER) };
     let driven = control(calls, context, runners, DriveMetrics::new(metrics), &over);
     // One that leads no more leaves at once: its writes are fenced off.
@@ -252,6 +255,7 @@ fn context(
         desired: Bucket::new(broker.clone(), subject::DESIRED),
         observed: Bucket::new(broker.clone(), subject::OBSERVED),
         heard: Heard::default(),
+        scheduled: Taken::default(),
         log: EventLog::new(broker.clone(), clock::now()),
         writer,
         announcer: Announcer::start(client.clone(), args.name.clone()),
@@ -297,6 +301,28 @@ fn attend(context: &Arc<flow::Context>, broker: &Broker, wake: &Wake, tasks: &mu
             w.flows_where(&f, flow::waits_for_gateways);
         }
     });
+}
+
+/// Starts the scheduler. Whoever led before has its ledgers, and cannot write to them any more.
+fn schedule(
+    context: &Arc<flow::Context>,
+    broker: &Broker,
+    changes: wake::Changes,
+    wake: &Wake,
+    metrics: &Metrics,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let scheduler = Scheduler {
+        flows: context.caches.flows.clone(),
+        ticks: Ticks::new(broker.clone(), context.writer.fence().clone()),
+        key: context.config.key.clone(),
+        clock: clock::Wall::new().context("the system gives no timer")?,
+        taken: context.scheduled.clone(),
+        metrics: SchedulerMetrics::new(metrics),
+    };
+    let wake = wake.clone();
+    tasks.spawn(scheduler.run(changes, move |flow| wake.flow(flow)));
+    Ok(())
 }
 
 /// Drives the controllers until `over`.

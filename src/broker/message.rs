@@ -3,6 +3,7 @@
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use data_encoding::HEXLOWER;
+use hmac::{Hmac, Mac as _};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -16,6 +17,9 @@ use crate::api::name::{FlowName, NamespaceName, NodeId};
 pub const MAX_PAYLOAD: usize = 8 << 20;
 /// The largest message in bytes: below the server's limit by what the headers of its dead letter need.
 pub const MAX_MESSAGE: usize = MAX_PAYLOAD - (64 << 10);
+
+/// How many bytes of a hash make an id: 128 bits, which nobody meets twice.
+const ID_BYTES: usize = 16;
 
 /// A message, in the form of the systems that Millrace replaces. A webhook's has the fields of its request as well.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,13 +108,24 @@ impl DeadLetter<'_> {
 /// lists of parts are the same text.
 #[must_use]
 pub fn hash_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    const BYTES: usize = 16;
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    HEXLOWER.encode(&hash.finalize()[..BYTES])
+    HEXLOWER.encode(&hash.finalize()[..ID_BYTES])
+}
+
+/// The same, with a key: nobody else can guess it, and have another's message taken for a duplicate.
+#[must_use]
+pub fn keyed_id<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    // A key may have any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    HEXLOWER.encode(&mac.finalize().into_bytes()[..ID_BYTES])
 }
 
 #[cfg(test)]

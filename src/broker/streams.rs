@@ -256,6 +256,18 @@ impl Streams {
         Ok(())
     }
 
+    /// Removes the ledger of a Flow's schedule.
+    ///
+    /// # Errors
+    /// The broker does not answer, or refuses.
+    pub async fn remove_ledger(&self, namespace: &NamespaceName, flow: &FlowName) -> Result<(), StreamError> {
+        const WHAT: &str = "remove a ledger";
+        let Some(stream) = self.stream(namespace, WHAT).await? else { return Ok(()) };
+        self.may_remove(WHAT)?;
+        let purged = stream.purge().filter(subject::ledger(namespace, flow)).await;
+        purged.map(drop).map_err(|error| StreamError::new(WHAT, &error))
+    }
+
     /// Forgets what is there: somebody else may have removed it while nobody led, or the broker lost its disk.
     pub fn forget_all(&self) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -288,7 +300,9 @@ impl Streams {
     fn of_namespace(&self, namespace: &NamespaceName) -> Config {
         Config {
             name: subject::stream(namespace),
-            subjects: vec![subject::all_nodes(namespace)],
+            subjects: vec![subject::all_nodes(namespace), subject::all_ledgers(namespace)],
+            // A tick and its entry in the ledger are stored together.
+            allow_atomic_publish: true,
             retention: RetentionPolicy::WorkQueue,
             discard: DiscardPolicy::New,
             discard_new_per_subject: true,

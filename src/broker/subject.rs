@@ -26,7 +26,19 @@ pub fn stream(namespace: &NamespaceName) -> String {
     format!("MR_{namespace}")
 }
 
-/// All subjects of a namespace's stream.
+/// The ledgers of all schedules of a namespace, in its stream. Pods may not write there.
+#[must_use]
+pub fn all_ledgers(namespace: &NamespaceName) -> String {
+    format!("millrace.tick.{namespace}.*")
+}
+
+/// The ledger of a Flow's schedule: up to which due time all is done.
+#[must_use]
+pub fn ledger(namespace: &NamespaceName, flow: &FlowName) -> String {
+    format!("millrace.tick.{namespace}.{flow}")
+}
+
+/// The subjects of all messages that wait for nodes of a namespace's Flows.
 #[must_use]
 pub fn all_nodes(namespace: &NamespaceName) -> String {
     format!("millrace.flow.{namespace}.>")

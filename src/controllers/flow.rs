@@ -27,6 +27,7 @@ use crate::broker::event_log::{EventLog, Told};
 use crate::broker::gateways::Heard;
 use crate::broker::subject;
 use crate::runtime::{Announcer, Failure, Next, Note, WriteError, Writer};
+use crate::scheduler::Taken;
 
 use super::attend::Attendance;
 use super::caches::Caches;
@@ -67,6 +68,8 @@ pub struct Context {
     pub observed: Bucket,
     /// How far the gateways are.
     pub heard: Heard,
+    /// Which schedules the scheduler has taken up.
+    pub scheduled: Taken,
     /// Every transition.
     pub log: EventLog,
     /// Writes to the Kubernetes API.
@@ -155,7 +158,7 @@ fn is_behind(flow: &Flow, identity: &Identity, context: &Context) -> bool {
 pub fn waits_for_gateways(flow: &Flow) -> bool {
     let conditions = flow.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let armed = is_true(conditions, ConditionType::TriggerArmed);
-    RouteState::of(flow).wanted != armed
+    flow.spec.trigger.webhook.is_some() && RouteState::of(flow).wanted != armed
 }
 
 /// Whether a Flow is on its way.

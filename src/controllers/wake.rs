@@ -11,6 +11,9 @@ use crate::api::flow::Flow;
 use crate::api::label;
 use crate::runtime::watch::{Cached, subject};
 
+/// Flows whose schedule is to be looked at; none where all are.
+pub type Changes = UnboundedReceiver<Option<ObjectRef<Flow>>>;
+
 /// A namespace, of which only the metadata is watched.
 pub type NamespaceMeta = PartialObjectMeta<Namespace>;
 
@@ -20,6 +23,7 @@ pub struct Wake {
     flows: UnboundedSender<ObjectRef<Flow>>,
     namespaces: UnboundedSender<ObjectRef<NamespaceMeta>>,
     gone: UnboundedSender<Flow>,
+    schedules: UnboundedSender<Option<ObjectRef<Flow>>>,
 }
 
 /// What the controllers hear.
@@ -34,14 +38,15 @@ pub struct Calls {
 }
 
 impl Wake {
-    /// One who tells, and what is heard of it.
+    /// One who tells, and what is heard of it: by the controllers, and by the scheduler.
     #[must_use]
-    pub fn new() -> (Self, Calls) {
+    pub fn new() -> (Self, Calls, Changes) {
         let (flows, heard_flows) = unbounded_channel();
         let (namespaces, heard_namespaces) = unbounded_channel();
         let (gone, heard_gone) = unbounded_channel();
+        let (schedules, heard_schedules) = unbounded_channel();
         let calls = Calls { flows: heard_flows, namespaces: heard_namespaces, gone: heard_gone };
-        (Self { flows, namespaces, gone }, calls)
+        (Self { flows, namespaces, gone, schedules }, calls, heard_schedules)
     }
 
     /// One Flow has reason. Where nobody listens any more, nobody needs to know.
@@ -66,7 +71,12 @@ impl Wake {
         if let Event::Delete(flow) = event {
             let _ = self.gone.send(flow.clone());
         }
-        let Some(flow) = subject(event) else { return };
+        let Some(flow) = subject(event) else {
+            // What went while nobody watched is told by nobody.
+            let _ = self.schedules.send(None);
+            return;
+        };
+        let _ = self.schedules.send(Some(flow.clone()));
         if let Some(namespace) = &flow.namespace {
             self.namespace(namespace);
         }

@@ -138,6 +138,7 @@ async fn take(
                 abandon(flow, identity, node, context).await?;
             }
         }
+        Step::RemoveLedger => streams.remove_ledger(namespace, name).await?,
         Step::RemoveQueues(nodes) => streams.remove_queues(namespace, name, &nodes).await?,
     }
     Ok(())

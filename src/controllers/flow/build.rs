@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
-use hmac::{Hmac, Mac};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::api::flow::Flow;
 use crate::api::label;
 use crate::api::name::{self, FlowName, NamespaceName, NodeId, Parent, Role};
+use crate::broker::message::keyed_id;
 
 use super::validate::{ImageNode, ValidNode, fields_file};
 
@@ -190,15 +190,7 @@ fn secrets(node: &crate::api::flow::node::Node) -> Option<Vec<LocalObjectReferen
 
 /// What a drain request must carry: whoever reads the pod's template knows it, others cannot stop a pump.
 fn drain_key(config: &BuildConfig, flow: &Identity, node: &NodeId) -> String {
-    // A key may have any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&config.key) else { return String::new() };
-    for part in ["drain", &flow.uid, node.as_str()] {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part.as_bytes());
-    }
-    let mut key = HEXLOWER.encode(&mac.finalize().into_bytes());
-    key.truncate(32);
-    key
+    keyed_id(&config.key, [b"drain", flow.uid.as_bytes(), node.as_str().as_bytes()])
 }
 
 /// A short hash of an object.

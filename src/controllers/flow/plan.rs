@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   nodes     how each node is: ready, on its way, or waiting for something that is missing
-//!   trigger   whether the gateways have the route, or have given it up
+//!   trigger   whether gateways or scheduler have taken the trigger up, or have given it up
 //!   start     the steps towards a Flow that runs       stop    the steps towards one that is at rest
 //!   report    the status that comes of it
 //! ```
@@ -70,6 +70,8 @@ pub enum Step {
     DeleteWork,
     /// Make dead letters of what is left in the queues of these nodes.
     Abandon(BTreeSet<NodeId>),
+    /// Forget up to which due time the schedule was followed.
+    RemoveLedger,
     /// Remove the queues of these nodes.
     RemoveQueues(BTreeSet<NodeId>),
     /// Remove the pods' credentials: nothing is left at the broker.
@@ -86,6 +88,7 @@ impl Step {
             Self::DeleteDeployment(_)
             | Self::DeleteWork
             | Self::Abandon(_)
+            | Self::RemoveLedger
             | Self::RemoveQueues(_)
             | Self::DeleteBrokerSecret => true,
             // The last is conditional on the version that was seen.
@@ -111,6 +114,7 @@ impl Step {
             Self::PutWork(work) => format!("tells the runner revision {}", work.revision),
             Self::DeleteWork => "tells the runner to stop".into(),
             Self::Abandon(nodes) => format!("makes dead letters of what is left for {}", list(nodes)),
+            Self::RemoveLedger => "forgets how far the schedule was followed".into(),
             Self::RemoveQueues(nodes) => format!("removes the queues of {}", list(nodes)),
             Self::DeleteBrokerSecret => "removes the credentials of the pods".into(),
             Self::RemoveFinalizer => "lets the flow go".into(),

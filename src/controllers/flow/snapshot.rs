@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::flow::Flow;
 use crate::api::name::NodeId;
 use crate::broker::work::{FlowWork, Loaded};
+use crate::scheduler::TakenUp;
 
 /// What was seen.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub runner: Runner,
     /// The gateways.
     pub gateways: Gateways,
+    /// What the scheduler has taken up of the Flow.
+    pub scheduled: Option<TakenUp>,
     /// The resourceVersion of the first version of the Flow that was seen with its present route state.
     pub route_since: u64,
     /// The same for its present entry node, into whose queue gateways put messages.

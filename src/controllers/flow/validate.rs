@@ -12,6 +12,7 @@ use crate::api::flow::{Edge, FlowSpec, graph};
 use crate::api::name::NodeId;
 use crate::broker::work::{Handler, NodeWork, RetryPolicy};
 use crate::runner::builtin;
+use crate::scheduler::schedule::Schedule;
 
 use super::template;
 
@@ -88,11 +89,8 @@ impl Problem {
 /// All that is wrong with it. What can never be comes before what this version cannot do.
 pub fn validate(spec: &FlowSpec) -> Result<ValidFlow, Invalid> {
     let mut problems = vec![];
-    if spec.trigger.cron.is_some() {
-        problems.push(Problem::early(
-            "`spec.trigger.cron` is not supported by this version: use `spec.trigger.webhook`",
-        ));
-    }
+    let schedule = spec.trigger.cron.as_ref().map(Schedule::of).transpose();
+    problems.extend(schedule.err().map(|wrong| Problem::invalid(format!("`spec.trigger.cron`: {wrong}"))));
     problems.extend(spec.graph.edges.iter().flat_map(check_edge));
     let entry = entry(spec).map_err(|problem| problems.push(problem)).ok();
     let mut nodes = BTreeMap::new();
@@ -271,11 +269,25 @@ mod tests {
                     .into()
             )
         );
-        let mut cron = spec(&json!({"nodes": [{"id": "a", "image": "x"}]}));
-        cron.trigger = serde_json::from_value(json!({"cron": {"schedule": "* * * * *"}})).unwrap();
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_followed_is_refused_with_the_reason() {
+        let says = |cron: Value| {
+            let mut spec = spec(&json!({"nodes": [{"id": "a", "image": "x"}]}));
+            spec.trigger = serde_json::from_value(json!({ "cron": cron })).unwrap();
+            validate(&spec).map_err(|invalid| invalid.message)
+        };
+        assert!(says(json!({"schedule": "*/3 * * * *", "timeZone": "Europe/Berlin"})).is_ok());
+        let message = says(json!({"schedule": "0 0 30 2 *"})).unwrap_err();
         assert_eq!(
-            validate(&cron).unwrap_err().message,
-            "`spec.trigger.cron` is not supported by this version: use `spec.trigger.webhook`"
+            message,
+            "`spec.trigger.cron`: `schedule` '0 0 30 2 *' is never due: no day of any year fits it"
+        );
+        let message = says(json!({"schedule": "* * * * *", "timeZone": "Mars/Olympus"})).unwrap_err();
+        assert!(
+            message.starts_with("`spec.trigger.cron`: `timeZone` 'Mars/Olympus' is unknown"),
+            "{message}"
         );
     }
 

@@ -56,7 +56,7 @@ pub fn running(flow: &Identity, seen: &Snapshot, running: Running) -> Plan {
     let mut report = Report::new(seen);
     let limit = Duration::from_secs(u64::try_from(flow.progress_seconds).unwrap_or(0));
     let (nodes, message) = assess(seen, &running, limit);
-    let armed = matches!(running.trigger, Trigger::Armed(_));
+    let armed = matches!(running.trigger, Trigger::Armed { .. });
     report.accepted(None);
     report.status.entry = Some(running.entry.to_string());
     condition::remove(&mut report.status.conditions, ConditionType::Drained);
@@ -70,9 +70,7 @@ pub fn running(flow: &Identity, seen: &Snapshot, running: Running) -> Plan {
             let message = format!("messages are still queued for what was removed: {left}");
             (Summary::Changing(Reason::Updating), message)
         }
-        (Summary::Settled(_), _) => {
-            (summary, format!("requests to /hook/{}/{} are taken", flow.namespace, flow.name))
-        }
+        (Summary::Settled(_), _) => (summary, active(flow, seen)),
         (Summary::Working(Reason::TriggerNotArmed), Trigger::NotArmed(message)) => (summary, message),
         (Summary::Stalled(_), _) => {
             (summary, format!("the nodes were not ready within {} s: {message}", limit.as_secs()))
@@ -83,6 +81,17 @@ pub fn running(flow: &Identity, seen: &Snapshot, running: Running) -> Plan {
     let mut plan = report.finish(phase, summary, &message);
     plan.look_again = since.map(|left| left + Duration::from_millis(100));
     plan
+}
+
+/// What a Flow does that is Active.
+fn active(flow: &Identity, seen: &Snapshot) -> String {
+    match &seen.flow.spec.trigger.cron {
+        Some(cron) => {
+            let zone = cron.time_zone.as_deref().unwrap_or("UTC");
+            format!("runs by the schedule '{}' ({zone})", cron.schedule)
+        }
+        None => format!("requests to /hook/{}/{} are taken", flow.namespace, flow.name),
+    }
 }
 
 /// How the nodes are together, and what to say of them.
@@ -194,9 +203,8 @@ impl<'a> Report<'a> {
 
     fn trigger(&mut self, trigger: &Trigger) {
         match trigger {
-            Trigger::Armed(hash) => {
-                self.status.armed_trigger = Some(hash.clone());
-                let message = "every gateway serves the route";
+            Trigger::Armed { trigger, message } => {
+                self.status.armed_trigger = Some(trigger.clone());
                 self.set(ConditionType::TriggerArmed, true, Reason::TriggerArmed, message);
             }
             Trigger::NotArmed(why) => {

@@ -8,15 +8,20 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
 use super::*;
 use crate::api::flow::Flow;
 use crate::api::flow::phase::FlowPhase;
 use crate::api::flow::route::RouteState;
+use crate::api::flow::trigger::{Cron, Trigger};
+use crate::broker::ticks::Last;
 use crate::broker::work::Loaded;
 use crate::controllers::flow::snapshot::{Gateways, Runner};
 use crate::controllers::flow::validate::validate;
+use crate::scheduler::TakenUp;
+use crate::scheduler::timetable::{Command, Timetable};
 
 /// Who may do something next.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +29,21 @@ enum Actor {
     Controller,
     Kubernetes,
     Gateway,
+    Scheduler,
     Runner,
     Pump,
     Sender,
 }
 
-const ACTORS: [Actor; 6] =
-    [Actor::Controller, Actor::Kubernetes, Actor::Gateway, Actor::Runner, Actor::Pump, Actor::Sender];
+const ACTORS: [Actor; 7] = [
+    Actor::Controller,
+    Actor::Kubernetes,
+    Actor::Gateway,
+    Actor::Scheduler,
+    Actor::Runner,
+    Actor::Pump,
+    Actor::Sender,
+];
 
 /// A cluster of fakes around one Flow.
 struct World {
@@ -45,6 +58,10 @@ struct World {
     loaded: Option<Loaded>,
     /// By gateway: the version that it has applied, and whether it serves the route.
     gateways: BTreeMap<String, (u64, bool)>,
+    timetable: Timetable,
+    taken: Option<TakenUp>,
+    ledger: Last,
+    ticks: BTreeSet<Timestamp>,
     route: Option<(RouteState, u64)>,
     accepted: u64,
     handled: u64,
@@ -81,12 +98,25 @@ impl World {
             work: None,
             loaded: None,
             gateways: ["g1", "g2"].map(|name| (name.to_owned(), (0, false))).into(),
+            timetable: Timetable::default(),
+            taken: None,
+            ledger: Last::default(),
+            ticks: BTreeSet::new(),
             route: None,
             accepted: 0,
             handled: 0,
             dead: 0,
             phases: vec![],
         }
+    }
+
+    /// One with a schedule instead of a webhook.
+    fn with_schedule() -> Self {
+        let mut world = Self::new();
+        let cron = Cron { schedule: "*/7 * * * * *".into(), ..Cron::default() };
+        let trigger = &mut world.flow.as_mut().unwrap().spec.trigger;
+        *trigger = Trigger { cron: Some(cron), webhook: None };
+        world
     }
 
     /// Changes the Flow as the API server does: a new version, and a new generation where its spec changes.
@@ -140,6 +170,7 @@ impl World {
                 endpoints: self.gateways.keys().map(|name| (name.clone(), true)).collect(),
                 applied: self.gateways.iter().map(|(name, (version, _))| (name.clone(), *version)).collect(),
             },
+            scheduled: self.taken.clone(),
             route_since: since,
             entry_since: version,
             announced: true,
@@ -196,6 +227,7 @@ impl World {
                     self.dead += self.queues.get_mut(&node).map(std::mem::take).unwrap_or_default();
                 }
             }
+            Step::RemoveLedger => self.ledger = Last::default(),
             Step::RemoveQueues(nodes) => nodes.iter().for_each(|node| {
                 let left = self.queues.remove(node).unwrap_or_default();
                 assert_eq!(left, 0, "the queue of {node} was removed with messages in it");
@@ -256,10 +288,39 @@ impl World {
     }
 
     fn sender(&mut self) {
-        if self.gateways.values().any(|(_, served)| *served) {
+        let webhook = self.flow.as_ref().is_some_and(|flow| flow.spec.trigger.webhook.is_some());
+        if webhook && self.gateways.values().any(|(_, served)| *served) {
             let entry = self.queues.get_mut(&"fetch".parse::<NodeId>().unwrap());
             *entry.expect("a route that is served has a queue") += 1;
             self.accepted += 1;
+        }
+    }
+
+    /// The scheduler takes note of the Flow, and stores what is due. `died`: another one begins with what the broker knows.
+    fn scheduler(&mut self, died: bool) {
+        if died {
+            (self.timetable, self.taken) = (Timetable::default(), None);
+        }
+        let name = ObjectRef::new("orders").within("shop");
+        let mut commands = self.timetable.update(&name, self.flow.as_ref(), self.now);
+        while let Some(command) = commands.pop() {
+            match command {
+                Command::Read(uid, ..) => {
+                    commands.extend(self.timetable.read(&uid, Some(self.ledger.clone()), self.now));
+                }
+                Command::Say(_, _, taken) => self.taken = taken,
+                Command::Tidy(..) => {}
+            }
+        }
+        for fire in self.timetable.due(self.now) {
+            assert_eq!(fire.tick.after, self.ledger.sequence, "nobody else writes to the ledger");
+            *self.queues.get_mut(&fire.tick.entry).expect("a schedule that is followed has a queue") += 1;
+            self.accepted += 1;
+            assert!(self.ticks.insert(fire.tick.due), "{} came twice", fire.tick.due);
+            let sequence = self.ledger.sequence + 1;
+            self.ledger = Last { of: Some((fire.tick.uid.clone(), fire.tick.due)), sequence };
+            let (_, changed) = self.timetable.stored(&fire.tick, Ok(sequence), self.now);
+            assert_eq!(changed, None);
         }
     }
 
@@ -269,6 +330,7 @@ impl World {
             Actor::Controller => self.reconcile(rng.bool().then(|| rng.usize(0..6))),
             Actor::Kubernetes => self.kubernetes(),
             Actor::Gateway => self.gateway(rng.usize(..)),
+            Actor::Scheduler => self.scheduler(rng.u8(0..20) == 0),
             Actor::Runner => self.runner(),
             Actor::Pump => self.pump(rng),
             Actor::Sender => self.sender(),
@@ -290,6 +352,7 @@ impl World {
             self.kubernetes();
             self.gateway(0);
             self.gateway(1);
+            self.scheduler(false);
             self.runner();
             if before == self.state() && self.queues.values().all(|waiting| *waiting == 0) {
                 return;
@@ -310,7 +373,8 @@ impl World {
     fn assert_nothing_left(&self) {
         assert_eq!(self.deployments, BTreeMap::new());
         assert_eq!(self.queues, BTreeMap::new());
-        assert_eq!((&self.listed, &self.work), (&None, &None));
+        assert_eq!((&self.listed, &self.work, &self.taken), (&None, &None, &None));
+        assert_eq!(self.ledger, Last::default());
     }
 }
 
@@ -333,7 +397,11 @@ fn meddle(world: &mut World, rng: &mut Rng) {
         0 => world.edit(|flow| suspend(flow, true)),
         1 => world.edit(|flow| suspend(flow, false)),
         2 => world.edit(|flow| flow.spec.graph.nodes[0].image = Some("erp:2".into())),
-        3 => world.edit(|flow| flow.spec.trigger.webhook.as_mut().unwrap().max_body_bytes = Some(1000)),
+        3 => world.edit(|flow| match &mut flow.spec.trigger {
+            Trigger { webhook: Some(webhook), .. } => webhook.max_body_bytes = Some(1000),
+            Trigger { cron: Some(cron), .. } => cron.schedule = "*/5 * * * * *".into(),
+            Trigger { .. } => {}
+        }),
         4 => world.secret = !world.secret,
         5 => world.edit(|flow| {
             // A node more, or one less.
@@ -393,8 +461,9 @@ fn a_flow_at_rest_or_active_is_written_no_more() {
 
 #[test]
 fn whatever_happens_in_whatever_order_a_flow_ends_as_it_is_wished_and_no_message_is_lost() {
-    for seed in 0..150 {
-        let (mut world, mut rng) = (World::new(), Rng::with_seed(seed));
+    for seed in 0..300 {
+        let mut rng = Rng::with_seed(seed);
+        let mut world = if seed % 2 == 0 { World::new() } else { World::with_schedule() };
         for _ in 0..rng.usize(20..200) {
             if rng.u8(0..12) == 0 {
                 meddle(&mut world, &mut rng);
@@ -422,6 +491,82 @@ fn whatever_happens_in_whatever_order_a_flow_ends_as_it_is_wished_and_no_message
             world.assert_nothing_left();
         }
     }
+}
+
+#[test]
+fn a_schedule_is_followed_from_the_moment_on_when_the_flow_is_active() {
+    let (mut world, mut rng) = (World::with_schedule(), Rng::with_seed(1));
+    world.settle(&mut rng);
+    assert_eq!(world.phases, [FlowPhase::Starting, FlowPhase::Started, FlowPhase::Active]);
+    let status = world.flow.as_ref().unwrap().status.clone().unwrap();
+    let said = |of| condition::find(&status.conditions, of).unwrap().message.clone();
+    assert_eq!(said(ConditionType::Ready), "runs by the schedule '*/7 * * * * *' (UTC)");
+    let armed = condition::find(&status.conditions, ConditionType::TriggerArmed).unwrap().clone();
+    let first = world.ticks.first().copied().unwrap_or(world.now);
+    assert!(first > armed.last_transition_time.0, "it ran before it was armed");
+    let version = world.version;
+    for _ in 0..70 {
+        world.act(Actor::Scheduler, &mut Rng::with_seed(2));
+        world.now += SignedDuration::from_secs(1);
+        world.pump(&mut rng);
+        world.reconcile(None);
+    }
+    assert!(world.ticks.len() >= 10);
+    assert_eq!(world.version, version, "due times are not written to the Flow");
+    let now = condition::find(&world.flow.unwrap().status.unwrap().conditions, ConditionType::TriggerArmed)
+        .cloned();
+    assert_eq!(now, Some(armed));
+}
+
+#[test]
+fn what_was_due_while_a_flow_was_suspended_was_not_missed() {
+    let (mut world, mut rng) = (World::with_schedule(), Rng::with_seed(1));
+    world.settle(&mut rng);
+    world.edit(|flow| suspend(flow, true));
+    world.settle(&mut rng);
+    world.assert_nothing_left();
+    let before = world.ticks.len();
+    world.now += SignedDuration::from_secs(70);
+    let resumed = world.now;
+    world.edit(|flow| suspend(flow, false));
+    world.settle(&mut rng);
+    for _ in 0..20 {
+        world.now += SignedDuration::from_secs(1);
+        world.scheduler(false);
+    }
+    assert!(world.ticks.len() > before);
+    assert!(world.ticks.iter().skip(before).all(|tick| *tick > resumed));
+}
+
+#[test]
+fn a_changed_schedule_counts_from_the_moment_on_when_it_is_armed_anew() {
+    let (mut world, mut rng) = (World::with_schedule(), Rng::with_seed(1));
+    world.settle(&mut rng);
+    let armed = |world: &World| {
+        let status = world.flow.as_ref().unwrap().status.as_ref().unwrap();
+        condition::find(&status.conditions, ConditionType::TriggerArmed).unwrap().last_transition_time.clone()
+    };
+    let before = armed(&world);
+    world.now += SignedDuration::from_secs(60);
+    world.edit(|flow| flow.spec.trigger.cron.as_mut().unwrap().schedule = "0 0 0 1 1 *".into());
+    world.settle(&mut rng);
+    assert!(armed(&world) > before);
+    assert_eq!(world.phase(), Some(FlowPhase::Active));
+}
+
+#[test]
+fn a_spec_that_is_refused_changes_no_schedule_that_is_followed() {
+    let (mut world, mut rng) = (World::with_schedule(), Rng::with_seed(1));
+    world.settle(&mut rng);
+    world.edit(|flow| flow.spec.trigger.cron.as_mut().unwrap().time_zone = Some("Europe/Atlantis".into()));
+    world.reconcile(None);
+    assert_eq!(world.phase(), Some(FlowPhase::Failed));
+    let before = world.ticks.len();
+    for _ in 0..20 {
+        world.now += SignedDuration::from_secs(1);
+        world.scheduler(false);
+    }
+    assert!(world.ticks.len() > before + 1);
 }
 
 #[test]

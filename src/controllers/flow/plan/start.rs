@@ -81,8 +81,8 @@ fn removed(
     let late = report::elapsed(seen) >= Duration::from_secs(u64::try_from(flow.drain_seconds).unwrap_or(0));
     // Those before it in the graph give it more as long as pods of theirs are there that know it.
     let forgotten = is_forgotten(valid, deployments, seen);
-    // A gateway that has not heard of it may still send to the node that was the first one.
-    let heard = seen.gateways.behind_disarming(seen.entry_since).is_empty();
+    // Who has not heard of it may still send to the node that was the first one.
+    let heard = trigger::knows_entry(seen, &valid.entry);
     let (done, draining) = known.partition(|node| forgotten && (late || heard && seen.is_empty(node)));
     Removed { draining, done }
 }

@@ -87,7 +87,7 @@ fn has_work(seen: &Snapshot) -> bool {
 fn leave(seen: &Snapshot) -> Vec<Step> {
     let spec = seen.flow.spec.graph.nodes.iter().filter_map(|node| node.id.parse().ok());
     let nodes: BTreeSet<NodeId> = spec.chain(seen.known()).collect();
-    let clean = [Step::Abandon(nodes.clone()), Step::RemoveQueues(nodes)];
+    let clean = [Step::Abandon(nodes.clone()), Step::RemoveLedger, Step::RemoveQueues(nodes)];
     clean.into_iter().filter(|_| seen.broker_up()).chain([Step::RemoveFinalizer]).collect()
 }
 
@@ -105,7 +105,12 @@ fn steps(stage: &Stage, seen: &Snapshot) -> Vec<Step> {
         }
         Stage::Cleaning => {
             let known: BTreeSet<_> = seen.known();
-            vec![Step::Abandon(known.clone()), Step::RemoveQueues(known), Step::DeleteBrokerSecret]
+            vec![
+                Step::Abandon(known.clone()),
+                Step::RemoveLedger,
+                Step::RemoveQueues(known),
+                Step::DeleteBrokerSecret,
+            ]
         }
     }
 }
