@@ -24,10 +24,12 @@ use crate::admin::{self, Gate, Health};
 use crate::api::name::{FlowName, NamespaceName};
 use crate::broker::work::{Handler, NodeWork};
 use crate::broker::{self, BrokerArgs};
+use crate::jq::pool::Pool;
 use crate::metrics::Metrics;
 use crate::pump::call::Component;
+use crate::pump::edges::{self, Edges};
 use crate::pump::metrics::PumpMetrics;
-use crate::pump::{Place, Pump};
+use crate::pump::{Handle, Place, Pump};
 
 /// How long what is in flight may take after SIGTERM. The component has ended by then, so that it is only about what came
 /// out of it.
@@ -69,6 +71,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     };
     let place = Place { namespace: args.namespace, flow: args.flow, node: work.id.clone() };
     let component = Arc::new(Component::new(&place, *port, path, work.timeout()));
+    let lane = edges::needs_lane(&work).then(|| Pool::new(None).lane());
+    let edges =
+        Edges::load(&work, lane).map_err(anyhow::Error::msg).context("MILLRACE_WORK cannot be followed")?;
+    let edges = Arc::new(edges);
     let (health, metrics) = (Health::default(), Metrics::default());
     let gates = Gates::new(&health);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -79,8 +85,8 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let pump_metrics = PumpMetrics::new(&metrics);
     let (for_pump, by) = (broker.clone(), Arc::clone(&component));
     let pump = Running::new(move || {
-        let handler: Arc<Component> = Arc::clone(&by);
-        Pump::start(for_pump.clone(), place.clone(), work.clone(), handler, pump_metrics.clone())
+        let by: (Arc<dyn Handle>, _) = (by.clone(), Arc::clone(&edges));
+        Pump::start(for_pump.clone(), place.clone(), work.clone(), by, pump_metrics.clone())
     });
 
     tokio::spawn(first_look(Arc::clone(&component), gates.component.clone()));

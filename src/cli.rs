@@ -13,7 +13,7 @@ use crate::agent::{self, AgentArgs};
 use crate::api::definition;
 use crate::controllers::{self, OperatorArgs};
 use crate::gateway::{self, GatewayArgs};
-use crate::runner::jq::worker;
+use crate::jq::worker;
 use crate::runner::{self, RunnerArgs};
 use crate::telemetry::{self, LogArgs};
 

@@ -37,6 +37,7 @@ use crate::shutdown;
 
 use attend::{Attendance, Check};
 use caches::Caches;
+use dead_letters::DeadLetters;
 use flow::build::BuildConfig;
 use flow::route::RouteMemory;
 use flow::secrets::SecretHashes;
@@ -46,6 +47,7 @@ use wake::{Calls, Wake};
 
 pub mod attend;
 pub mod caches;
+pub mod dead_letters;
 pub mod flow;
 pub mod foundation;
 pub mod runner;
@@ -198,7 +200,8 @@ async fn lead(
     let accidents =
         Accidents { exit_after: args.test_exit_after_write, stop_before: args.test_stop_before_write };
     let writer = Writer::new(client.clone(), flow::MANAGER, leadership.fence.clone(), accidents);
-    let context = Arc::new(context(args, &client, &broker, keys, caches, writer.clone()));
+    let letters = DeadLetters::new(metrics);
+    let context = Arc::new(context(args, &client, &broker, (keys, letters), caches, writer.clone()));
     attend(&context, &broker, &wake, &mut tasks);
     let over = CancellationToken::new();
     let (until, lost, asked) = (over.clone(), leadership.lost.clone(), stop.clone());
@@ -235,7 +238,7 @@ fn context(
     args: &OperatorArgs,
     client: &Client,
     broker: &Broker,
-    keys: Keys,
+    (keys, dead_letters): (Keys, DeadLetters),
     caches: Caches,
     writer: Writer,
 ) -> flow::Context {
@@ -256,6 +259,7 @@ fn context(
         observed: Bucket::new(broker.clone(), subject::OBSERVED),
         heard: Heard::default(),
         scheduled: Taken::default(),
+        dead_letters,
         log: EventLog::new(broker.clone(), clock::now()),
         writer,
         announcer: Announcer::start(client.clone(), args.name.clone()),
@@ -293,6 +297,13 @@ fn attend(context: &Arc<flow::Context>, broker: &Broker, wake: &Wake, tasks: &mu
         w.flows_where(&f, |flow| {
             flow.metadata.uid.as_ref() == Some(&told.uid) && flow.metadata.deletion_timestamp.is_some()
         });
+    }));
+    let (w, f) = (wake.clone(), flows.clone());
+    tasks.spawn(context.dead_letters.clone().watch(broker.clone(), move |flow| {
+        // They stay when their Flow goes.
+        if f.get(&flow).is_some() {
+            w.flow(flow);
+        }
     }));
     let (w, f) = (wake.clone(), flows);
     tasks.spawn(async move {

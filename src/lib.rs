@@ -18,6 +18,8 @@
 //!   gateway       takes webhooks: a request becomes a durable message, then it is answered
 //!   agent         the sidecar of a node's pod          runner   the built-in nodes of a namespace
 //!   pump          pull, call, publish, ack: shared by agent and runner
+//!   scheduler     flows with a schedule get a message at each due time
+//!   filter        conditions on messages          jq             mappings of messages, in processes of their own
 //!   runtime       drives controllers; the only writer to the Kubernetes API
 //!   broker        streams, subjects, messages, credentials, event log
 //!   admin, metrics, telemetry, clock, shutdown     what every role shares
@@ -32,7 +34,9 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod controllers;
+pub mod filter;
 pub mod gateway;
+pub mod jq;
 pub mod metrics;
 pub mod pump;
 pub mod runner;

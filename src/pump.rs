@@ -6,6 +6,7 @@
 //!   deliver    one message: handle it, publish what comes out, acknowledge it
 //!   call       a component as a handler: HTTP
 //!   input      a message as it comes out of its queue
+//!   edges      which ways a message goes, and how it changes on each
 //!   answer     pure: the messages that an answer holds, or why it is none
 //!   step       pure: what to do after an attempt that failed
 //!   id         pure: the ids of what is published
@@ -14,6 +15,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -27,6 +29,7 @@ use crate::broker::work::NodeWork;
 pub mod answer;
 pub mod call;
 mod deliver;
+pub mod edges;
 mod flight;
 pub mod id;
 pub mod input;
@@ -36,6 +39,7 @@ mod run;
 pub mod step;
 pub mod test;
 
+use edges::Edges;
 use flight::Flight;
 use input::Input;
 use metrics::PumpMetrics;
@@ -62,6 +66,11 @@ pub trait Handle: Send + Sync + 'static {
     fn accepting(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// Whether messages are handed out again and again without an attempt, so that how often says nothing.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// What came of an attempt.
@@ -71,6 +80,8 @@ pub enum Attempt {
     Answer(Bytes, Option<OwnedSemaphorePermit>),
     /// The handler takes no messages at the moment: that was no attempt.
     Refused,
+    /// It is not its time yet: it stays in its queue for so long. That was no attempt.
+    NotYet(Duration),
     /// It failed.
     Failed(Failure),
 }
@@ -108,7 +119,7 @@ impl Pump {
         broker: Broker,
         place: Place,
         work: NodeWork,
-        handler: Arc<dyn Handle>,
+        (handler, edges): (Arc<dyn Handle>, Arc<Edges>),
         metrics: PumpMetrics,
     ) -> Self {
         let (phase, phases) = watch::channel(Phase::Running);
@@ -120,6 +131,7 @@ impl Pump {
             place,
             work,
             handler,
+            edges,
             metrics,
             flight: Arc::clone(&flight),
             // It has to show first that it takes messages.

@@ -4,7 +4,6 @@
 //!   desired     what the operator wants to be run
 //!   flows       what is run: pumps are started and stopped, and what is loaded is said
 //!   builtin     the built-ins themselves
-//!   jq          expressions, in processes of their own
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -28,7 +27,6 @@ use crate::metrics::Metrics;
 pub mod builtin;
 pub mod desired;
 pub mod flows;
-pub mod jq;
 
 use desired::{ListError, News};
 use flows::Flows;

@@ -206,10 +206,6 @@ async fn end_state(install: &Install, namespace: &str) -> Vec<String> {
 }
 
 /// Takes away the lease of one that is gone: it would last some seconds more, and that is tested elsewhere.
-async fn drop_lease(install: &Install) {
-    let leases: Api<Lease> = Api::namespaced(install.client.clone(), SYSTEM);
-    leases.delete("millrace-operator", &DeleteParams::default()).await.unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_ends_after_any_write_is_made_good_by_its_successor() {
@@ -245,7 +241,7 @@ async fn an_operator_that_ends_after_any_write_is_made_good_by_its_successor() {
             let done = eventually(async || {
                 if successor.is_none() && !operator.is_running() {
                     accidents += 1;
-                    drop_lease(&install).await;
+                    install.drop_lease().await;
                     successor = Some(install.operator(&format!("successor-{k}-{stage}"), &[]));
                 }
                 let flow = api.get("orders").await.unwrap();
@@ -276,7 +272,7 @@ async fn an_operator_that_ends_after_any_write_is_made_good_by_its_successor() {
                 // Its last write was the one.
                 Some(87) => {
                     accidents += 1;
-                    drop_lease(&install).await;
+                    install.drop_lease().await;
                 }
                 other => panic!("it ended with {other:?}:\n{}", last.text()),
             }

@@ -5,7 +5,7 @@ mod mill;
 
 use std::time::Duration;
 
-use millrace::broker::work::RetryPolicy;
+use millrace::broker::work::{RetryPolicy, Target};
 use millrace::pump::test::EXIT_CODE;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -61,6 +61,63 @@ async fn several_messages_of_one_answer_come_in_their_order_and_none_ends_the_me
     );
 }
 
+/// An edge with a condition, a mapping, or both.
+fn edge(target: &str, condition: Option<Value>, transform: Option<&str>) -> Target {
+    let condition = condition.map(|condition| condition.as_object().unwrap().clone());
+    Target { node: target.parse().unwrap(), condition, transform: transform.map(Into::into) }
+}
+
+#[tokio::test]
+async fn a_message_goes_where_the_condition_of_the_edge_holds_and_its_mapping_changes_it() {
+    let (mill, component) = (flow().await, Component::start().await);
+    let large = json!({"range": {"body.id": {"gte": 10}}});
+    let mut work = work("a", component.port, "/echo", &["all"]);
+    work.targets.extend([
+        edge("large", Some(large.clone()), None),
+        edge("small", Some(json!({ "not": large })), None),
+        edge("many", None, Some(".body.id as $id | {body: $id}, {body: -$id, metadata: {by: \"edge\"}}")),
+        edge("none", None, Some("empty")),
+    ]);
+    let _agent = Role::agent(&mill, "f", &work, &[]);
+    for id in [9, 10] {
+        mill.put("f", "a", &format!("m{id}"), json!({ "id": id })).await;
+        mill.idle("f", "a").await;
+    }
+    let (nine, ten) = (json!({"id": 9}), json!({"id": 10}));
+    let queued = async |target: &str| bodies(&mill.queued("f", target).await);
+    assert_eq!(queued("all").await, [nine.clone(), ten.clone()]);
+    assert_eq!((queued("large").await, queued("small").await), (vec![ten], vec![nine]));
+    assert_eq!(queued("many").await, [json!(9), json!(-9), json!(10), json!(-10)]);
+    assert_eq!(queued("none").await, Vec::<Value>::new());
+    let many = mill.queued("f", "many").await;
+    assert_eq!(many[0]["metadata"], json!({"from": "test"}), "as the message before it");
+    assert_eq!(many[1]["metadata"], json!({"by": "edge"}));
+    assert_ne!(many[0]["id"], many[1]["id"]);
+}
+
+#[tokio::test]
+async fn a_mapping_that_fails_makes_a_dead_letter_and_publishes_nothing() {
+    let (mill, component) = (flow().await, Component::start().await);
+    let mut work = work("a", component.port, "/split", &["b"]);
+    work.targets.push(edge("c", None, Some("if .body.part == 2 then error(\"no\") else . end")));
+    let _agent = Role::agent(&mill, "f", &work, &[]);
+    mill.put("f", "a", "m1", json!({"id": 1})).await;
+    let reason = mill.one_dead("f", "a").await;
+    assert_eq!(reason, "`transform` of the edge to 'c': the jq expression failed: \"no\"");
+    assert_eq!((mill.queued("f", "b").await.len(), mill.queued("f", "c").await.len()), (0, 0));
+    let spin = edge("c", None, Some("def f: f; f"));
+    let mut again = mill::work("b", component.port, "/echo", &[]);
+    again.targets.push(spin);
+    mill.consumer("f", "b", Queues::default()).await;
+    let _agent = Role::agent(&mill, "f", &again, &[]);
+    mill.put("f", "b", "m2", json!({"id": 2})).await;
+    let reason = mill.one_dead("f", "b").await;
+    assert!(
+        reason.starts_with("`transform` of the edge to 'c': the jq expression took longer than"),
+        "{reason}"
+    );
+}
+
 #[tokio::test]
 async fn a_sidecar_that_dies_between_publish_and_acknowledgement_stores_nothing_twice() {
     let mill = Mill::start().await;
@@ -101,7 +158,7 @@ async fn a_component_that_does_not_listen_yet_costs_no_delivery() {
 async fn messages_wait_for_a_component_that_went_away_and_it_costs_no_attempt() {
     let (mill, component) = (flow().await, Component::start().await);
     let mut work = work("a", component.port, "/echo", &["b"]);
-    work.retry = RetryPolicy { limit: 0, backoff_millis: 20 };
+    work.retry = RetryPolicy { limit: 0, ..mill::RETRY };
     let agent = Role::agent(&mill, "f", &work, &[]);
     mill.put("f", "a", "m1", json!(1)).await;
     mill.idle("f", "a").await;

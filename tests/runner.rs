@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use millrace::broker::work::{FlowWork, Handler, Loaded, NodeWork, RetryPolicy};
+use millrace::broker::work::{FlowWork, Handler, Loaded, NodeWork};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -20,8 +20,8 @@ fn builtin(node: &str, name: &str, fields: &Value, targets: &[&str]) -> NodeWork
     NodeWork {
         id: node.parse().unwrap(),
         handler: Handler::Builtin { name: name.into(), fields: fields.as_object().unwrap().clone() },
-        targets: targets.iter().map(|target| target.parse().unwrap()).collect(),
-        retry: RetryPolicy { limit: 2, backoff_millis: 20 },
+        targets: mill::plain(targets),
+        retry: mill::RETRY,
         timeout_millis: 30_000,
         in_flight: 16,
     }
@@ -105,6 +105,50 @@ async fn a_transform_gives_what_its_expression_gives() {
         [json!({"total": 1.5, "from": "test"}), json!(1), json!(2), json!({"a": 1, "seen": true})]
     );
     assert!(out.iter().all(|message| message["metadata"] == json!({"from": "test"})), "{out:?}");
+}
+
+#[tokio::test]
+async fn a_filter_gives_on_what_its_condition_holds_for() {
+    let large = json!({"condition": {"range": {"body.total": {"gt": 100}}}});
+    let (mill, _runner) = flow(vec![builtin("large", "filter", &large, &["out"])]).await;
+    for total in [100, 101] {
+        mill.put("f", "large", &format!("m{total}"), json!({ "total": total })).await;
+    }
+    mill.idle("f", "large").await;
+    assert_eq!(bodies(&mill.queued("f", "out").await), [json!({"total": 101})]);
+}
+
+#[tokio::test]
+async fn a_split_gives_each_element_of_a_list() {
+    let orders = json!({"field": "body.orders"});
+    let (mill, _runner) = flow(vec![builtin("each", "split", &orders, &["out"])]).await;
+    mill.put("f", "each", "m1", json!({"orders": [{"id": 1}, {"id": 2}]})).await;
+    mill.put("f", "each", "m2", json!({"orders": {"id": 3}})).await;
+    let reason = mill.one_dead("f", "each").await;
+    assert_eq!(reason, "`body.orders` is an object: `split` needs a list");
+    mill.idle("f", "each").await;
+    let out = mill.queued("f", "out").await;
+    assert_eq!(bodies(&out), [json!({"id": 1}), json!({"id": 2})]);
+    assert!(out.iter().all(|message| message["metadata"] == json!({"from": "test"})), "{out:?}");
+}
+
+#[tokio::test]
+async fn a_message_waits_in_its_queue_whatever_is_restarted_and_it_costs_no_attempt() {
+    let pause = json!({"duration": "3s"});
+    let mut node = builtin("pause", "wait", &pause, &["out"]);
+    node.retry.limit = 0;
+    let (mill, runner) = flow(vec![node]).await;
+    let put = Instant::now();
+    mill.put("f", "pause", "m1", json!(1)).await;
+    let put_aside = r#"millrace_pump_deliveries_total{outcome="NotYet"}"#;
+    until("the message to be put aside", async || (runner.metric(put_aside).await > 0.0).then_some(())).await;
+    drop(runner);
+    assert_eq!(mill.queued("f", "out").await, Vec::<Value>::new());
+    let _another = Role::runner(&mill, &[]);
+    mill.idle("f", "pause").await;
+    assert!(put.elapsed() >= Duration::from_secs(3), "it came after {:?}", put.elapsed());
+    assert_eq!(bodies(&mill.queued("f", "out").await), [json!(1)]);
+    assert_eq!(mill.dead("f", "pause").await.len(), 0);
 }
 
 #[tokio::test]

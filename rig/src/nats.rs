@@ -19,9 +19,11 @@ const START: Duration = Duration::from_secs(20);
 /// process ends, however it ends.
 #[derive(Debug)]
 pub struct Nats {
-    // Dropped first, see `Plane`.
-    _supervisor: Supervisor,
+    // Dropped first, see `Plane`. None while it is being restarted.
+    supervisor: Option<Supervisor>,
     scratch: Scratch,
+    disk: Scratch,
+    configured: String,
     ports: Ports,
 }
 
@@ -46,23 +48,21 @@ impl Nats {
     /// # Errors
     /// As for [`Nats::start`].
     pub async fn start_with(configured: &str) -> Result<Self> {
-        let program = Program::get().await?;
-        let scratch = Scratch::new("nats")?;
-        let home = scratch.path();
-        let all = format!("{}{configured}", configuration(home));
-        fs::write(home.join("nats.conf"), all).doing("write the configuration of NATS")?;
-        let mut supervisor = Supervisor::local(&program.named("supervise"), home, home)?;
-        let argv = [program.named("nats-server"), "--config".into(), home.join("nats.conf")];
-        supervisor.start(&Component {
-            name: "nats-server".into(),
-            argv: argv.iter().map(|word| word.display().to_string()).collect(),
-            env: Vec::new(),
-            dir: home.to_owned(),
-            log: home.join("nats-server.log"),
-        })?;
-        let ports = supervisor.until("the NATS server's start", START, ports_file(home)).await?;
-        supervisor.tell_deaths();
-        Ok(Self { _supervisor: supervisor, scratch, ports })
+        let disk = Scratch::new("nats-disk")?;
+        let (supervisor, scratch, ports) = launch(disk.path(), configured).await?;
+        let configured = configured.to_owned();
+        Ok(Self { supervisor: Some(supervisor), scratch, disk, configured, ports })
+    }
+
+    /// Kills the server, and starts it again on what is on its disk. Its ports are others, unless they were configured.
+    ///
+    /// # Errors
+    /// As for [`Nats::start`].
+    pub async fn restart(&mut self) -> Result<()> {
+        self.supervisor = None;
+        let (supervisor, scratch, ports) = launch(self.disk.path(), &self.configured).await?;
+        (self.supervisor, self.scratch, self.ports) = (Some(supervisor), scratch, ports);
+        Ok(())
     }
 
     /// The address for clients, for example `nats://127.0.0.1:41234`.
@@ -77,16 +77,37 @@ impl Nats {
         &self.ports.monitoring[0]
     }
 
-    /// The folder of streams and logs; it goes with the server.
+    /// The folder of its logs; it goes with the server.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.scratch.path()
     }
 }
 
+/// Starts the server on a disk, and waits until it answers.
+async fn launch(disk: &Path, configured: &str) -> Result<(Supervisor, Scratch, Ports)> {
+    let program = Program::get().await?;
+    let scratch = Scratch::new("nats")?;
+    let home = scratch.path();
+    fs::write(home.join("nats.conf"), format!("{}{configured}", configuration(home, disk)))
+        .doing("write the configuration of NATS")?;
+    let mut supervisor = Supervisor::local(&program.named("supervise"), home, home)?;
+    let argv = [program.named("nats-server"), "--config".into(), home.join("nats.conf")];
+    supervisor.start(&Component {
+        name: "nats-server".into(),
+        argv: argv.iter().map(|word| word.display().to_string()).collect(),
+        env: Vec::new(),
+        dir: home.to_owned(),
+        log: home.join("nats-server.log"),
+    })?;
+    let ports = supervisor.until("the NATS server's start", START, ports_file(home)).await?;
+    supervisor.tell_deaths();
+    Ok((supervisor, scratch, ports))
+}
+
 /// The server syncs before it acknowledges, takes messages of 8 MiB, and refuses requests that it does not understand.
-fn configuration(home: &Path) -> String {
-    let home = home.display();
+fn configuration(home: &Path, disk: &Path) -> String {
+    let (home, disk) = (home.display(), disk.display());
     format!(
         "\
 listen: \"127.0.0.1:-1\"
@@ -94,7 +115,7 @@ http: \"127.0.0.1:-1\"
 ports_file_dir: \"{home}\"
 max_payload: 8MB
 jetstream {{
-  store_dir: \"{home}/jetstream\"
+  store_dir: \"{disk}/jetstream\"
   sync_interval: always
   strict: true
 }}

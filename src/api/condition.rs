@@ -29,6 +29,8 @@ pub enum ConditionType {
     TriggerArmed,
     /// A Flow is at rest: trigger disarmed, queues empty or given up, pods gone.
     Drained,
+    /// A Flow has messages that no node could handle. Present only while True; it says nothing of `Ready`.
+    DeadLetters,
     /// Every import that an Instance requires has an export to go with it.
     ImportsResolved,
     /// The process of an Instance's application runs.
@@ -39,7 +41,7 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -47,6 +49,7 @@ impl ConditionType {
         Self::NodesReady,
         Self::TriggerArmed,
         Self::Drained,
+        Self::DeadLetters,
         Self::ImportsResolved,
         Self::Started,
         Self::Serving,
@@ -62,6 +65,7 @@ impl ConditionType {
             | Self::NodesReady
             | Self::TriggerArmed
             | Self::Drained
+            | Self::DeadLetters
             | Self::ImportsResolved
             | Self::Started
             | Self::Serving => None,
@@ -147,6 +151,8 @@ pub enum Reason {
     NodesReady,
     /// The trigger of a Flow is heard.
     TriggerArmed,
+    /// Messages of a Flow could not be handled.
+    DeadLetters,
 }
 
 impl fmt::Display for Reason {

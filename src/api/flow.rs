@@ -125,7 +125,7 @@ pub struct Edge {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub condition: Option<Map<String, Value>>,
-    /// How a message changes on its way. Absent: it stays as it is.
+    /// How a message changes on its way, after `condition`. Absent: it stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<Transform>,
 }
@@ -151,7 +151,7 @@ pub struct FlowStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<FlowPhase>,
     /// What is known of the flow, by type: `Ready`, `Accepted`, `NodesReady`, `TriggerArmed`, `Drained`, and
-    /// while they hold `Reconciling` and `Stalled`.
+    /// while they hold `Reconciling`, `Stalled` and `DeadLetters`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

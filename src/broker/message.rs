@@ -18,6 +18,9 @@ pub const MAX_PAYLOAD: usize = 8 << 20;
 /// The largest message in bytes: below the server's limit by what the headers of its dead letter need.
 pub const MAX_MESSAGE: usize = MAX_PAYLOAD - (64 << 10);
 
+/// The most messages that a node may give for one: as many as a queue takes.
+pub const MAX_OUTPUTS: usize = 10_000;
+
 /// How many bytes of a hash make an id: 128 bits, which nobody meets twice.
 const ID_BYTES: usize = 16;
 

@@ -4,7 +4,6 @@
 //! Flow in its namespace from the bucket `desired`, and answers with [`Loaded`] in `observed`. Unknown fields are ignored
 //! and new ones have defaults, so that operator and pods may differ by a version.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,9 +19,9 @@ pub struct NodeWork {
     pub id: NodeId,
     /// Who handles the messages.
     pub handler: Handler,
-    /// The nodes that get what comes out, each of them everything; none where the flow ends.
+    /// The edges along which goes what comes out; none where the flow ends.
     #[serde(default)]
-    pub targets: BTreeSet<NodeId>,
+    pub targets: Vec<Target>,
     /// How often a message may fail for a reason that may pass.
     pub retry: RetryPolicy,
     /// How long one attempt may take, in milliseconds.
@@ -36,6 +35,28 @@ impl NodeWork {
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_millis)
+    }
+}
+
+/// An edge to a node that gets what comes out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// The node.
+    pub node: NodeId,
+    /// A filter: which messages go this way. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Map<String, Value>>,
+    /// A jq expression: what becomes of a message on its way. Absent: it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<String>,
+}
+
+impl Target {
+    /// An edge along which everything goes as it is.
+    #[must_use]
+    pub const fn plain(node: NodeId) -> Self {
+        Self { node, condition: None, transform: None }
     }
 }
 
@@ -70,6 +91,14 @@ pub struct RetryPolicy {
     pub limit: u32,
     /// The pause before the second attempt, in milliseconds; each later one is twice as long.
     pub backoff_millis: u64,
+    /// The longest pause, in milliseconds.
+    #[serde(default = "longest_pause")]
+    pub max_backoff_millis: u64,
+}
+
+/// The longest pause where nobody says: five minutes.
+const fn longest_pause() -> u64 {
+    300_000
 }
 
 /// The built-in nodes of one Flow.

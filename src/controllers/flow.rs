@@ -31,6 +31,7 @@ use crate::scheduler::Taken;
 
 use super::attend::Attendance;
 use super::caches::Caches;
+use super::dead_letters::DeadLetters;
 use build::{BuildConfig, Identity};
 use plan::{Plan, Step};
 use route::RouteMemory;
@@ -70,6 +71,8 @@ pub struct Context {
     pub heard: Heard,
     /// Which schedules the scheduler has taken up.
     pub scheduled: Taken,
+    /// How many messages of each Flow no node could handle.
+    pub dead_letters: DeadLetters,
     /// Every transition.
     pub log: EventLog,
     /// Writes to the Kubernetes API.

@@ -9,8 +9,7 @@ use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// The most messages that one answer may hold: as many as a queue takes.
-pub const MAX_OUTPUTS: usize = 10_000;
+use crate::broker::message::MAX_OUTPUTS;
 
 /// The parts of a message, but for its id. Those that are absent or null are `None`.
 #[derive(Clone, Copy, Debug, Default, Serialize)]

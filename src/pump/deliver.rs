@@ -9,14 +9,17 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::api::name::NodeId;
 use crate::broker::message::{DeadLetter, MAX_MESSAGE};
 use crate::broker::work::NodeWork;
 use crate::broker::{Broker, PublishError, subject};
 use crate::clock;
 
+use super::edges::{self, Edges, Going};
 use super::flight::{Flight, Seat};
 use super::input::Input;
 use super::metrics::{Hold, Outcome, PumpMetrics};
@@ -33,6 +36,7 @@ pub(super) struct Node {
     pub(super) place: Place,
     pub(super) work: NodeWork,
     pub(super) handler: Arc<dyn Handle>,
+    pub(super) edges: Arc<Edges>,
     pub(super) metrics: PumpMetrics,
     pub(super) flight: Arc<Flight>,
     /// Whether the handler refuses messages: while it does, nothing is asked for.
@@ -49,15 +53,18 @@ enum End {
     Failed(Failure),
     /// It was not handled, and the pump ends.
     Return,
+    /// It is not its time yet.
+    NotYet(Duration),
 }
 
 impl Node {
     /// Does everything for one message.
-    pub(super) async fn deliver(self: Arc<Self>, seat: Seat, payload: Bytes) {
+    pub(super) async fn deliver(self: Arc<Self>, seat: Seat, payload: Bytes, stored: Timestamp) {
         let _flying = self.metrics.fly();
-        let failure = match step::given_up(seat.attempts, self.work.retry) {
+        let given_up = step::given_up(seat.attempts, self.work.retry).filter(|_| !self.handler.waits());
+        let failure = match given_up {
             Some(reason) => Failure::last(reason),
-            None => match Input::read(payload.clone()) {
+            None => match Input::read(payload.clone(), stored) {
                 Err(reason) => Failure::last(reason),
                 Ok(input) => match self.handle(&input).await {
                     End::Done => {
@@ -65,12 +72,13 @@ impl Node {
                         return self.acknowledge(&seat, Outcome::Done).await;
                     }
                     End::Return => return self.give_back(&seat, None, Outcome::Returned).await,
+                    End::NotYet(pause) => return self.give_back(&seat, Some(pause), Outcome::NotYet).await,
                     End::Failed(failure) => failure,
                 },
             },
         };
         match step::after(failure, seat.attempts, self.work.retry) {
-            Step::Again(pause) => self.give_back(&seat, Some(pause), Outcome::Retried).await,
+            Step::Again(pause) => self.give_back(&seat, Some(step::jitter(pause)), Outcome::Retried).await,
             Step::Dead(reason) => self.bury(&seat, payload, &reason).await,
         }
     }
@@ -82,6 +90,7 @@ impl Node {
             match attempt {
                 Attempt::Refused if self.wait_accepted().await => {}
                 Attempt::Refused => return End::Return,
+                Attempt::NotYet(pause) => return End::NotYet(pause),
                 Attempt::Failed(failure) => {
                     self.metrics.attempts.observe(began.elapsed().as_secs_f64());
                     return End::Failed(failure);
@@ -90,7 +99,7 @@ impl Node {
                     self.metrics.attempts.observe(began.elapsed().as_secs_f64());
                     return match self.publish_all(input, &answer).await {
                         Ok(()) => End::Done,
-                        Err(reason) => End::Failed(Failure::last(reason)),
+                        Err(failure) => End::Failed(failure),
                     };
                 }
             }
@@ -110,25 +119,38 @@ impl Node {
         }
     }
 
-    /// Publishes what came out, to each target; it is stored when this returns.
-    async fn publish_all(&self, input: &Input, answer: &[u8]) -> Result<(), String> {
-        for (index, parts) in answer::read(answer)?.into_iter().enumerate() {
-            for target in &self.work.targets {
-                let id = id::output(&input.id, &self.place.node, index, target);
-                let message = answer::write(&id, parts, input.metadata.as_deref());
-                if message.len() > MAX_MESSAGE {
-                    return Err(format!(
-                        "what the node gives is a message of {} bytes, and the limit is {MAX_MESSAGE}",
-                        message.len()
-                    ));
-                }
-                let mut headers = HeaderMap::new();
-                headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
-                let subject = subject::node(&self.place.namespace, &self.place.flow, target);
-                self.store(subject, headers, message.into()).await?;
-                self.metrics.published();
+    /// Publishes what came out, along each edge; it is stored when this returns.
+    async fn publish_all(&self, input: &Input, answer: &[u8]) -> Result<(), Failure> {
+        let outputs = answer::read(answer).map_err(Failure::last)?;
+        for Going { index, target, mapped } in self.edges.sort(input, &outputs).await? {
+            let Some(parts) = outputs.get(index) else { continue };
+            let metadata = edges::inherited(input, parts);
+            let all = match &mapped {
+                Some(mapped) => answer::read(mapped).map_err(Failure::last)?,
+                None => vec![*parts],
+            };
+            for (part, parts) in all.into_iter().enumerate() {
+                let id = id::output(&input.id, &self.place.node, (index, part), target);
+                self.publish(target, &id, answer::write(&id, parts, metadata))
+                    .await
+                    .map_err(Failure::last)?;
             }
         }
+        Ok(())
+    }
+
+    async fn publish(&self, target: &NodeId, id: &str, message: Vec<u8>) -> Result<(), String> {
+        if message.len() > MAX_MESSAGE {
+            return Err(format!(
+                "what the node gives is a message of {} bytes, and the limit is {MAX_MESSAGE}",
+                message.len()
+            ));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
+        let subject = subject::node(&self.place.namespace, &self.place.flow, target);
+        self.store(subject, headers, message.into()).await?;
+        self.metrics.published();
         Ok(())
     }
 
@@ -156,7 +178,8 @@ impl Node {
     /// Makes a dead letter of a message.
     async fn bury(&self, seat: &Seat, payload: Bytes, reason: &str) {
         let Place { namespace, flow, node } = &self.place;
-        let message = Input::read(payload.clone()).map(|input| input.id).unwrap_or_default();
+        let message =
+            Input::read(payload.clone(), Timestamp::UNIX_EPOCH).map(|input| input.id).unwrap_or_default();
         let letter = DeadLetter {
             reason,
             namespace,

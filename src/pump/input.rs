@@ -1,6 +1,7 @@
 //! A message as it comes out of its queue.
 
 use bytes::Bytes;
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +19,8 @@ pub struct Input {
     pub payload: Bytes,
     /// Where it comes from: what a node gives has the same, unless it says otherwise.
     pub metadata: Option<Box<RawValue>>,
+    /// When it came into its queue.
+    pub stored: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -28,11 +31,11 @@ struct Head {
 }
 
 impl Input {
-    /// Reads what was in a queue.
+    /// Reads what was in a queue, since `stored`.
     ///
     /// # Errors
     /// It is no message, and why.
-    pub fn read(payload: Bytes) -> Result<Self, String> {
+    pub fn read(payload: Bytes, stored: Timestamp) -> Result<Self, String> {
         // A list of parts would be read as one, too.
         if !payload.trim_ascii_start().starts_with(b"{") {
             return Err("it is no message: it must be a JSON object".into());
@@ -44,7 +47,8 @@ impl Input {
         if !good {
             return Err(format!("it is no message: `id` must be 1 to {ID_MAX} visible ASCII characters"));
         }
-        Ok(Self { id: head.id, metadata: head.metadata.filter(|raw| raw.get().starts_with('{')), payload })
+        let metadata = head.metadata.filter(|raw| raw.get().starts_with('{'));
+        Ok(Self { id: head.id, metadata, payload, stored })
     }
 
     /// What it is about, as JSON; `null` where it does not say.
@@ -64,7 +68,7 @@ mod tests {
     #[test]
     fn a_message_is_read_and_its_text_is_kept() {
         let text = r#"{"id": "a1", "body": {"total":  5}, "metadata": {"k": 1}}"#;
-        let input = Input::read(Bytes::from_static(text.as_bytes())).unwrap();
+        let input = Input::read(Bytes::from_static(text.as_bytes()), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((input.id.as_str(), input.body()), ("a1", r#"{"total":  5}"#));
         assert_eq!(input.metadata.unwrap().get(), r#"{"k": 1}"#);
         assert_eq!(input.payload, text);
@@ -81,7 +85,7 @@ mod tests {
             (r#"{"id": ""}"#, "visible ASCII"),
             (r#"{"id": "a\nb"}"#, "visible ASCII"),
         ] {
-            let error = Input::read(Bytes::from_static(text.as_bytes())).unwrap_err();
+            let error = Input::read(Bytes::from_static(text.as_bytes()), Timestamp::UNIX_EPOCH).unwrap_err();
             assert!(error.starts_with("it is no message: ") && error.contains(why), "{text}: {error}");
         }
     }

@@ -19,6 +19,8 @@ pub enum Outcome {
     DeadLetter,
     /// It was given back without an attempt, since the pump ends.
     Returned,
+    /// It was not its time yet.
+    NotYet,
 }
 
 /// Why messages wait although they are here.

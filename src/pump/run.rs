@@ -7,6 +7,7 @@ use async_nats::Message;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{self, AckKind};
 use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -171,10 +172,11 @@ impl Turning {
             return;
         };
         let (sequence, delivered) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
+        let stored = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).unwrap_or_default();
         let message = message.message;
         let (Some(reply), bytes) = (message.reply, message.length) else { return };
         if let Some(seat) = self.node.flight.take(sequence, delivered, reply, bytes) {
-            self.tasks.spawn(Arc::clone(&self.node).deliver(seat, message.payload));
+            self.tasks.spawn(Arc::clone(&self.node).deliver(seat, message.payload, stored));
         }
     }
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::broker::work::RetryPolicy;
+use crate::jq::pool::Stopped;
 
-/// The longest pause between attempts, unless a node asks for a longer one from the first.
-const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// The longest pause before a queue that was full is tried again.
 const HOLD_MAX: Duration = Duration::from_secs(5);
 /// How many deliveries a message may cost beyond its attempts: each is one that never came to an end, since whoever had
@@ -30,6 +29,12 @@ impl Failure {
     /// One that may pass.
     pub fn passing(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), again: true }
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(Stopped { reason, again }: Stopped) -> Self {
+        Self { reason, again }
     }
 }
 
@@ -62,12 +67,19 @@ pub fn given_up(attempts: u64, policy: RetryPolicy) -> Option<String> {
         .then(|| format!("it was handed out {} times and nobody lived to finish it", attempts - 1))
 }
 
-/// The pause after so many attempts: it doubles with each.
+/// The pause after so many attempts: it doubles with each, up to the longest. Whoever waits so long adds or takes away
+/// something, by [`jitter`].
 #[must_use]
 pub fn pause(attempts: u64, policy: RetryPolicy) -> Duration {
     let first = Duration::from_millis(policy.backoff_millis);
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(31);
-    first.saturating_mul(1 << doublings).min(PAUSE_MAX.max(first))
+    first.saturating_mul(1 << doublings).min(Duration::from_millis(policy.max_backoff_millis).max(first))
+}
+
+/// A pause that is up to a quarter longer or shorter: what failed together is not tried again together.
+#[must_use]
+pub fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(0.75 + 0.5 * fastrand::f64())
 }
 
 /// The pause before what could not be stored is tried again, for the `times`th time.
@@ -82,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy { limit: 2, backoff_millis: 1000 };
+    const POLICY: RetryPolicy = RetryPolicy { limit: 2, backoff_millis: 1000, max_backoff_millis: 300_000 };
 
     #[test]
     fn a_message_is_tried_as_often_as_its_node_allows_and_then_it_is_a_dead_letter() {
@@ -94,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_node_that_retries_nothing_has_one_attempt() {
-        let policy = RetryPolicy { limit: 0, backoff_millis: 1 };
+        let policy = RetryPolicy { limit: 0, ..POLICY };
         assert_eq!(
             after(Failure::passing("500"), 1, policy),
             Step::Dead("it was tried once, at last: 500".into())
@@ -109,17 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_five_minutes() {
+    fn pauses_double_up_to_the_longest() {
         let seconds: Vec<_> = [1, 2, 3, 9, 10, 1000].map(|n| pause(n, POLICY).as_secs()).into();
         assert_eq!(seconds, [1, 2, 4, 256, 300, 300]);
-        let hour = RetryPolicy { limit: 9, backoff_millis: 3_600_000 };
+        let hour = RetryPolicy { limit: 9, backoff_millis: 3_600_000, ..POLICY };
         assert_eq!([pause(1, hour), pause(9, hour)], [Duration::from_secs(3600); 2]);
     }
 
     proptest! {
         #[test]
-        fn every_message_comes_to_an_end(limit in 0_u32..=100, backoff in 1_u64..=86_400_000) {
-            let policy = RetryPolicy { limit, backoff_millis: backoff };
+        fn every_message_comes_to_an_end(limit in 0_u32..=100, backoff in 1_u64..=86_400_000, most in 1_u64..=86_400_000) {
+            let policy = RetryPolicy { limit, backoff_millis: backoff, max_backoff_millis: most };
             let last = u64::from(limit) + 1;
             prop_assert!(matches!(after(Failure::passing("x"), last, policy), Step::Dead(_)));
             prop_assert!(given_up(last + LIVES, policy).is_none());
@@ -127,7 +139,8 @@ mod tests {
             for attempts in 1..last {
                 let Step::Again(pause) = after(Failure::passing("x"), attempts, policy) else { panic!() };
                 prop_assert!(pause >= Duration::from_millis(backoff));
-                prop_assert!(pause <= PAUSE_MAX.max(Duration::from_millis(backoff)));
+                prop_assert!(pause <= Duration::from_millis(most.max(backoff)));
+                prop_assert!((pause.mul_f64(0.75)..=pause.mul_f64(1.25)).contains(&jitter(pause)));
             }
         }
     }

@@ -6,14 +6,22 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
+use crate::jq::{self, pool::Lane};
 use crate::pump::input::Input;
 use crate::pump::{Attempt, Handle, Place};
 
-use super::jq;
-use super::jq::pool::Lane;
+mod filter;
+mod split;
+mod wait;
+
+use filter::Filter;
+use split::Split;
+use wait::Wait;
 
 /// Built-ins of the schema's documentation that this version cannot run.
-const NOT_YET: [&str; 4] = ["http", "filter", "split", "wait"];
+const NOT_YET: [&str; 1] = ["http"];
+/// Those that it can.
+const KNOWN: &str = "filter, log, split, transform, wait";
 /// How much of a body is logged, in bytes.
 const LOGGED: usize = 16 << 10;
 
@@ -41,16 +49,19 @@ impl FieldError {
 pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> {
     match name {
         "log" => only(fields, &[]),
+        "filter" => Filter::of(fields).map(drop),
+        "split" => Split::of(fields).map(drop),
+        "wait" => Wait::of(fields).map(drop),
         "transform" => {
             only(fields, &["jq"])?;
             jq::check(expression(fields)?).map_err(|wrong| FieldError::wrong("fields.jq", wrong))
         }
         _ if NOT_YET.contains(&name) => Err(FieldError {
             field: "builtin".into(),
-            message: format!("'{name}' is not supported by this version: use log, transform or an image"),
+            message: format!("'{name}' is not supported by this version: use {KNOWN} or an image"),
             not_yet: true,
         }),
-        _ => Err(FieldError::wrong("builtin", format!("'{name}' is none: use log, transform or an image"))),
+        _ => Err(FieldError::wrong("builtin", format!("'{name}' is none: use {KNOWN} or an image"))),
     }
 }
 
@@ -68,6 +79,9 @@ pub fn load(
     check(name, fields)?;
     match name {
         "transform" => Ok(Arc::new(Transform { jq: expression(fields)?.into(), timeout, lane })),
+        "filter" => Ok(Arc::new(Filter::of(fields)?)),
+        "split" => Ok(Arc::new(Split::of(fields)?)),
+        "wait" => Ok(Arc::new(Wait::of(fields)?)),
         _ => Ok(Arc::new(Log { place: place.clone() })),
     }
 }
@@ -115,7 +129,7 @@ impl Handle for Transform {
         Box::pin(async {
             match self.lane.evaluate(&self.jq, &input.payload, self.timeout).await {
                 Ok(answer) => Attempt::Answer(answer, None),
-                Err(failure) => Attempt::Failed(failure),
+                Err(stopped) => Attempt::Failed(stopped.into()),
             }
         })
     }
@@ -148,7 +162,7 @@ mod tests {
     fn what_a_built_in_does_not_know_is_refused() {
         let remove = "is no field of this built-in: remove it".to_owned();
         assert_eq!(refused("log", &json!({"level": "warn"})), ("fields.level".into(), remove));
-        assert!(check("wait", &Map::new()).unwrap_err().not_yet);
+        assert!(check("http", &Map::new()).unwrap_err().not_yet);
         assert!(!check("magic", &Map::new()).unwrap_err().not_yet);
     }
 }

@@ -14,13 +14,14 @@ use tokio::time::{sleep, timeout};
 use crate::api::name::{FlowName, NamespaceName, NodeId};
 use crate::broker::work::{FlowWork, Handler, Loaded, NodeWork};
 use crate::broker::{Broker, subject};
+use crate::jq::pool::{Lane, Pool};
 use crate::metrics::Metrics;
+use crate::pump::edges::Edges;
 use crate::pump::metrics::PumpMetrics;
 use crate::pump::{Place, Pump, step};
 
 use super::builtin;
 use super::desired::News;
-use super::jq::pool::{Lane, Pool};
 
 /// How long a node that is to stop may finish what it has; the rest is given back.
 const FINISH: Duration = Duration::from_secs(30);
@@ -192,7 +193,8 @@ impl Flows {
         let place = Place { namespace: self.namespace.clone(), flow: flow.clone(), node: node.id.clone() };
         let handler = builtin::load(&place, name, fields, node.timeout(), Arc::clone(lane))
             .map_err(|wrong| format!("`{}` {}", wrong.field, wrong.message))?;
-        Ok(Pump::start(self.broker.clone(), place, node.clone(), handler, self.metrics.clone()))
+        let edges = Arc::new(Edges::load(node, Some(Arc::clone(lane)))?);
+        Ok(Pump::start(self.broker.clone(), place, node.clone(), (handler, edges), self.metrics.clone()))
     }
 
     /// Says what is loaded, as soon as it is: when every consumer has answered and nothing else runs any more.

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
@@ -75,13 +76,18 @@ impl Install {
 
     /// Starts an operator with more options.
     pub fn operator(&self, name: &str, options: &[&str]) -> Process {
+        self.operator_in(name, options, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn operator_in(&self, name: &str, options: &[&str], env: &[(&str, &str)]) -> Process {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut all = vec!["operator", "--namespace", SYSTEM, "--name", name, "--listen", &admin];
         all.extend(["--image", "rig.local/millrace:1", "--gateway-service", SERVICE]);
         all.extend(["--broker-secret", "millrace-broker", "--nats-auth", "none"]);
         all.extend(["--nats-monitoring-url", &self.monitoring]);
         all.extend(options);
-        self.process(name, &all, admin.clone())
+        self.process(name, &all, env, admin.clone())
     }
 
     /// Starts a gateway. Nobody sends requests to it that is not told its address.
@@ -101,7 +107,7 @@ impl Install {
             "--message-key-file",
             &key,
         ];
-        let mut gateway = self.process(name, &all, admin.clone());
+        let mut gateway = self.process(name, &all, &[], admin.clone());
         gateway.listen.clone_from(&listen);
         gateway
     }
@@ -113,11 +119,12 @@ impl Install {
         self.process(
             &name,
             &["runner", "--namespace", namespace, "--name", &name, "--listen", &admin],
+            &[],
             admin.clone(),
         )
     }
 
-    fn process(&self, name: &str, options: &[&str], admin: String) -> Process {
+    fn process(&self, name: &str, options: &[&str], env: &[(&str, &str)], admin: String) -> Process {
         let path = self.plane.folder().join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&path).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_millrace"))
@@ -125,6 +132,7 @@ impl Install {
             .args(["--nats-url", &self.nats_url, "--log-format", "human"])
             .env("KUBECONFIG", self.plane.kubeconfig())
             .env("NO_COLOR", "1")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -155,6 +163,18 @@ impl Install {
         api.patch("gateways", &PatchParams::apply(common::MANAGER).force(), &Patch::Apply(slice))
             .await
             .unwrap();
+    }
+
+    /// Kills the broker, and starts it again on its disk.
+    pub async fn restart_broker(&mut self) {
+        self.nats.as_mut().unwrap().restart().await.unwrap();
+    }
+
+    /// Lets the successor of an operator that died lead at once.
+    pub async fn drop_lease(&self) {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), SYSTEM);
+        // The successor may have taken it already.
+        let _ = api.delete("millrace-operator", &DeleteParams::default()).await;
     }
 
     /// Ends the broker; its disk is gone with it.
@@ -208,6 +228,13 @@ impl Install {
         });
         assert!(reached.await, "{name} never went: {:#?}", last.and_then(|flow| flow.status));
     }
+}
+
+/// A Flow with a schedule and one node, which takes nothing from its queue: its pods are fakes.
+pub fn scheduled(name: &str, schedule: &str) -> Flow {
+    let mut flow = flow(name, &[json!({"id": "a", "image": "example/component:1"})]);
+    flow.spec.trigger = serde_json::from_value(json!({"cron": {"schedule": schedule}})).unwrap();
+    flow
 }
 
 /// A Flow with a webhook and these nodes, one after the other.

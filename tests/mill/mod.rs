@@ -10,7 +10,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
 use async_nats::jetstream::{self, message::StreamMessage, stream};
 use async_nats::{Client, HeaderMap};
-use millrace::broker::work::{Handler, NodeWork, RetryPolicy};
+use millrace::broker::work::{Handler, NodeWork, RetryPolicy, Target};
 use rig::Nats;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -143,6 +143,13 @@ impl Mill {
     /// What waits in the queue of a node, in its order.
     pub async fn queued(&self, flow: &str, node: &str) -> Vec<Value> {
         let all = all(&self.queues, &self.subject(flow, node)).await;
+        all.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
+    }
+
+    /// The same in another namespace.
+    pub async fn queued_in(&self, namespace: &str, flow: &str, node: &str) -> Vec<Value> {
+        let stream = self.jetstream.get_stream(format!("MR_{namespace}")).await.unwrap();
+        let all = all(&stream, &format!("millrace.flow.{namespace}.{flow}.{node}")).await;
         all.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
     }
 
@@ -291,13 +298,21 @@ async fn component() -> PathBuf {
         .clone()
 }
 
+/// Two attempts after the first, with short pauses.
+pub const RETRY: RetryPolicy = RetryPolicy { limit: 2, backoff_millis: 20, max_backoff_millis: 1000 };
+
+/// Edges along which everything goes.
+pub fn plain(targets: &[&str]) -> Vec<Target> {
+    targets.iter().map(|target| Target::plain(target.parse().unwrap())).collect()
+}
+
 /// What a node of a component does, with short pauses.
 pub fn work(node: &str, port: u16, path: &str, targets: &[&str]) -> NodeWork {
     NodeWork {
         id: node.parse().unwrap(),
         handler: Handler::Component { port, path: path.into() },
-        targets: targets.iter().map(|target| target.parse().unwrap()).collect(),
-        retry: RetryPolicy { limit: 2, backoff_millis: 20 },
+        targets: plain(targets),
+        retry: RETRY,
         timeout_millis: 20_000,
         in_flight: 16,
     }

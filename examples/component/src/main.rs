@@ -4,10 +4,12 @@
 //!   POST /echo      gives the message back          /enrich   adds `body.seenBy`
 //!   POST /split     gives two                       /drop     gives none (204)
 //!   POST /fail      500                             /reject   422
+//!   POST /poison    500 where `body.id` is "poison", or the message back
 //!   POST /slow      answers after `?ms=` or `body.ms` milliseconds
 //!   POST /garbage   200 and no JSON                 /huge     an answer of 10 MB
 //!   POST /hang      never answers                   /exit     ends in the middle of an answer
 //!   GET  /healthz   200                             /seen     the messages it got: ids, and how often
+//!   GET  /orders    three new orders each time
 //! ```
 //! It listens on `PORT` (8080), and writes of each message the function, its id and its `body.id` to standard output. A component of yours needs nothing
 //! of Millrace's: any web server that takes a POST is one.
@@ -75,6 +77,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<An
         return Ok(match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/seen" => message(&lock(&seen).list()),
+            "/orders" => message(&lock(&seen).orders()),
             _ => text(StatusCode::NOT_FOUND, "no such page\n"),
         });
     }
@@ -95,6 +98,10 @@ async fn function(path: &str, query: Option<&str>, input: Value) -> Answer {
         "/enrich" => message(&enriched(&input)),
         "/split" => message(&split(&input)),
         "/drop" => text(StatusCode::NO_CONTENT, ""),
+        "/poison" if input["body"]["id"] == "poison" => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, "this message is poison\n")
+        }
+        "/poison" => message(&input),
         "/fail" => text(StatusCode::INTERNAL_SERVER_ERROR, "this function fails\n"),
         "/reject" => text(StatusCode::UNPROCESSABLE_ENTITY, "this function wants nothing\n"),
         "/garbage" => text(StatusCode::OK, "<html>no message</html>\n"),

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Value, json};
 
+/// How many orders are new each time.
+const NEW: u64 = 3;
 /// How many messages are remembered.
 const MAX: usize = 10_000;
 
@@ -12,6 +14,8 @@ const MAX: usize = 10_000;
 pub struct Seen {
     order: VecDeque<String>,
     messages: HashMap<String, (Value, u64)>,
+    /// The number of the last order that was given.
+    last_order: u64,
 }
 
 impl Seen {
@@ -30,6 +34,15 @@ impl Seen {
         self.messages.insert(id, (body_id, 1));
     }
 
+    /// New orders, as a shop has them that is asked again and again: `[{"id": 1, "total": 31}, …]`.
+    pub fn orders(&mut self) -> Value {
+        let orders =
+            (self.last_order + 1..=self.last_order + NEW).map(|id| json!({"id": id, "total": id * 31 % 200}));
+        let orders = orders.collect();
+        self.last_order += NEW;
+        orders
+    }
+
     /// `[{"id": the message's, "bodyId": of its body, "count": how often it came}]`
     pub fn list(&self) -> Value {
         let one = |id: &String| {
@@ -43,6 +56,16 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_order_is_given_once() {
+        let mut seen = Seen::default();
+        let ids = |orders: Value| {
+            orders.as_array().unwrap().iter().map(|order| order["id"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(seen.orders()), [1, 2, 3]);
+        assert_eq!(ids(seen.orders()), [4, 5, 6]);
+    }
 
     #[test]
     fn the_oldest_messages_are_forgotten() {

@@ -37,8 +37,8 @@ pub struct Node {
     #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
-    /// Name of a built-in node instead of an image: `http`, `transform`, `filter`, `split`, `log`, `wait`.
-    /// One that this version does not know is refused by the condition `Accepted`. Absent: `image` is given.
+    /// Name of a built-in node instead of an image: `filter`, `http`, `log`, `split`, `transform`, `wait`.
+    /// What is wrong with its `fields` is told by the condition `Accepted`. Absent: `image` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     #[x_kube(validation = schema::dns_label("builtin", "transform"))]
@@ -136,9 +136,13 @@ pub struct Retry {
     #[schemars(range(min = 0, max = 100))]
     pub limit: Option<i32>,
     /// How long after the first attempt the second is made, more than zero and at most 24h; each later pause
-    /// is twice as long as the one before. Absent: `1s`. Example: `500ms`.
+    /// is twice as long as the one before, and each a little longer or shorter by chance. Absent: `1s`. Example: `500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Duration>,
+    /// The longest pause between two attempts, at least `backoff` and at most 24h. Absent: `5m`, or `backoff`
+    /// where that is longer. Example: `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<Duration>,
 }
 
 /// Where a node's secret settings are.

@@ -56,6 +56,7 @@ pub async fn observe(
         loaded: None,
         runner: runner_of(namespace, context),
         gateways: gateways(&caches.gateways.state(), context),
+        dead_letters: context.dead_letters.of(namespace, name),
         scheduled: context.scheduled.of(&identity.uid),
         route_since: since.route,
         entry_since: since.entry,

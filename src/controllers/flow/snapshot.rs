@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub runner: Runner,
     /// The gateways.
     pub gateways: Gateways,
+    /// How many of its messages no node could handle; none where that is not known.
+    pub dead_letters: Option<u64>,
     /// What the scheduler has taken up of the Flow.
     pub scheduled: Option<TakenUp>,
     /// The resourceVersion of the first version of the Flow that was seen with its present route state.

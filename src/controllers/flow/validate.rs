@@ -1,6 +1,6 @@
 //! A spec that can be acted on, or why not: what the schema cannot check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -10,7 +10,9 @@ use crate::api::condition::Refusal;
 use crate::api::flow::node::Node;
 use crate::api::flow::{Edge, FlowSpec, graph};
 use crate::api::name::NodeId;
-use crate::broker::work::{Handler, NodeWork, RetryPolicy};
+use crate::broker::work::{Handler, NodeWork, RetryPolicy, Target};
+use crate::filter::Filter;
+use crate::jq;
 use crate::runner::builtin;
 use crate::scheduler::schedule::Schedule;
 
@@ -20,6 +22,8 @@ use super::template;
 const RETRY_LIMIT: u32 = 8;
 /// The pause before the second attempt where a node does not say.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// The longest pause between attempts where a node does not say, unless its first one is longer.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
 /// How long an attempt may take where a node does not say.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The component's port where a node does not say.
@@ -115,14 +119,14 @@ fn all(mut problems: Vec<Problem>) -> Invalid {
 }
 
 fn check_edge(edge: &Edge) -> Vec<Problem> {
-    let early = |field: &str| {
-        let Edge { source, target, .. } = edge;
-        Problem::early(format!(
-            "`{field}` of the edge from '{source}' to '{target}' is not supported by this version: leave it out"
-        ))
+    let Edge { source, target, condition, transform } = edge;
+    let about = |field: &str, why: &dyn std::fmt::Display| {
+        Problem::invalid(format!("`{field}` of the edge from '{source}' to '{target}': {why}"))
     };
-    let condition = edge.condition.as_ref().map(|_| early("condition"));
-    condition.into_iter().chain(edge.transform.as_ref().map(|_| early("transform"))).collect()
+    let condition = condition.as_ref().and_then(|condition| Filter::parse(condition).err());
+    let transform = transform.as_ref().and_then(|transform| jq::check(&transform.jq).err());
+    let condition = condition.map(|error| about("condition", &error));
+    condition.into_iter().chain(transform.map(|why| about("transform.jq", &why))).collect()
 }
 
 fn entry(spec: &FlowSpec) -> Result<NodeId, Problem> {
@@ -153,14 +157,28 @@ fn valid_node(node: &Node, edges: &[Edge]) -> Result<ValidNode, Vec<Problem>> {
     }
 }
 
-fn targets(node: &Node, edges: &[Edge]) -> BTreeSet<NodeId> {
+/// The edges that lead away from a node, in an order that does not depend on how they were written.
+fn targets(node: &Node, edges: &[Edge]) -> Vec<Target> {
     // A target that is no name is no node: the graph's check says so.
-    edges.iter().filter(|edge| edge.source == node.id).filter_map(|edge| edge.target.parse().ok()).collect()
+    let target = |edge: &Edge| {
+        let node = edge.target.parse().ok()?;
+        let transform = edge.transform.as_ref().map(|transform| transform.jq.clone());
+        Some(Target { node, condition: edge.condition.clone(), transform })
+    };
+    let mut targets: Vec<_> = edges.iter().filter(|edge| edge.source == node.id).filter_map(target).collect();
+    targets.sort_by(|one, other| one.node.cmp(&other.node));
+    targets
 }
 
 fn handler(node: &Node) -> Result<Handler, Problem> {
     let fields = node.fields.clone().unwrap_or_default();
     if let Some(name) = &node.builtin {
+        if node.credentials.is_some() {
+            return Err(Problem::early(format!(
+                "`credentials` of node '{}': built-in nodes get none in this version: use an image",
+                node.id
+            )));
+        }
         return builtin::check(name, &fields)
             .map(|()| Handler::Builtin { name: name.clone(), fields })
             .map_err(|wrong| of_builtin(node, &wrong));
@@ -189,8 +207,15 @@ fn timing(node: &Node) -> Result<(Duration, RetryPolicy), (&'static str, String)
     let timeout = parse("timeout", node.timeout.as_ref(), TIMEOUT)?;
     let retry = node.retry.as_ref();
     let backoff = parse("retry.backoff", retry.and_then(|retry| retry.backoff.as_ref()), BACKOFF)?;
+    let max_backoff = retry.and_then(|retry| retry.max_backoff.as_ref());
+    let max_backoff = parse("retry.maxBackoff", max_backoff, MAX_BACKOFF.max(backoff))?;
+    if max_backoff < backoff {
+        return Err(("retry.maxBackoff", "must be at least `retry.backoff`: it is the longest pause".into()));
+    }
     let limit = retry.and_then(|retry| retry.limit).and_then(|limit| u32::try_from(limit).ok());
-    Ok((timeout, RetryPolicy { limit: limit.unwrap_or(RETRY_LIMIT), backoff_millis: millis(backoff) }))
+    let limit = limit.unwrap_or(RETRY_LIMIT);
+    let (backoff_millis, max_backoff_millis) = (millis(backoff), millis(max_backoff));
+    Ok((timeout, RetryPolicy { limit, backoff_millis, max_backoff_millis }))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -230,8 +255,8 @@ mod tests {
         let expected = NodeWork {
             id: "a".parse().unwrap(),
             handler: Handler::Component { port: 8080, path: "/".into() },
-            targets: ["b".parse().unwrap()].into(),
-            retry: RetryPolicy { limit: 8, backoff_millis: 1000 },
+            targets: vec![Target { node: "b".parse().unwrap(), condition: None, transform: None }],
+            retry: RetryPolicy { limit: 8, backoff_millis: 1000, max_backoff_millis: 300_000 },
             timeout_millis: 30_000,
             in_flight: 16,
         };
@@ -244,30 +269,40 @@ mod tests {
     fn what_is_given_is_taken() {
         let graph = json!({"nodes": [{
             "id": "a", "image": "erp:1", "port": 9000, "function": "getOrders", "timeout": "1m30s",
-            "retry": {"limit": 0, "backoff": "500ms"},
+            "retry": {"limit": 0, "backoff": "500ms", "maxBackoff": "20s"},
         }]});
         let work = validate(&spec(&graph)).unwrap().nodes.pop_first().unwrap().1.work;
         assert_eq!(work.handler, Handler::Component { port: 9000, path: "/getOrders".into() });
         assert_eq!(
             (work.timeout_millis, work.retry),
-            (90_000, RetryPolicy { limit: 0, backoff_millis: 500 })
+            (90_000, RetryPolicy { limit: 0, backoff_millis: 500, max_backoff_millis: 20_000 })
         );
     }
 
     #[test]
-    fn what_this_version_cannot_do_is_named_and_never_left_out() {
+    fn what_is_wrong_with_an_edge_is_named() {
         let graph = json!({
             "nodes": [{"id": "a", "image": "x"}, {"id": "b", "image": "x"}],
-            "edges": [{"source": "a", "target": "b", "condition": {"exists": "body"}, "transform": {"jq": "."}}],
+            "edges": [{"source": "a", "target": "b", "condition": {"like": {"body": "x"}}, "transform": {"jq": "{"}}],
         });
+        let (refusal, message) = refused(&graph);
+        assert_eq!(refusal, Refusal::InvalidSpec);
+        for part in
+            ["`condition` of the edge from 'a' to 'b': ", "; `transform.jq` of the edge from 'a' to 'b': "]
+        {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_this_version_cannot_do_is_named_and_never_left_out() {
+        let graph =
+            json!({"nodes": [{"id": "a", "builtin": "log", "credentials": {"secretRef": {"name": "x"}}}]});
+        let (refusal, message) = refused(&graph);
+        assert_eq!(refusal, Refusal::NotYetSupported);
         assert_eq!(
-            refused(&graph),
-            (
-                Refusal::NotYetSupported,
-                "`condition` of the edge from 'a' to 'b' is not supported by this version: leave it out; `transform` of \
-                 the edge from 'a' to 'b' is not supported by this version: leave it out"
-                    .into()
-            )
+            message,
+            "`credentials` of node 'a': built-in nodes get none in this version: use an image"
         );
     }
 
@@ -294,11 +329,10 @@ mod tests {
     #[test]
     fn what_is_wrong_comes_before_what_is_too_early() {
         let graph = json!({
-            "nodes": [{"id": "a", "image": "x"}, {"id": "b", "image": "x"}],
-            "edges": [
-                {"source": "a", "target": "b", "transform": {"jq": "."}},
-                {"source": "b", "target": "a"},
+            "nodes": [
+                {"id": "a", "builtin": "log", "credentials": {"secretRef": {"name": "x"}}}, {"id": "b", "image": "x"},
             ],
+            "edges": [{"source": "a", "target": "b"}, {"source": "b", "target": "a"}],
         });
         let (refusal, message) = refused(&graph);
         assert_eq!(refusal, Refusal::InvalidSpec);

@@ -75,7 +75,7 @@ fn runner(config: &BuildConfig, namespace: &NamespaceName) -> Container {
         liveness_probe: Some(probe("/livez", 10, 6)),
         resources: Some(ResourceRequirements {
             requests: Some(quantities([("cpu", "10m"), ("memory", "32Mi")])),
-            limits: Some(quantities([("memory", "512Mi")])),
+            limits: Some(quantities([("memory", "768Mi")])),
             ..ResourceRequirements::default()
         }),
         security_context: Some(SecurityContext {

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::container;
 use crate::api::flow::node::Node;
+use crate::broker::work::{NodeWork, Target};
 
 use super::super::validate::ValidNode;
 use super::{BuildConfig, FIELDS, Identity, credentials_key};
@@ -83,7 +84,7 @@ fn agent(config: &BuildConfig, flow: &Identity, node: &ValidNode, drain_key: &st
         liveness_probe: Some(probe("/livez", 10, 6)),
         resources: Some(ResourceRequirements {
             requests: Some(quantities([("cpu", "10m"), ("memory", "16Mi")])),
-            limits: Some(quantities([("memory", "128Mi")])),
+            limits: Some(quantities([("memory", memory(&node.work))])),
             ..ResourceRequirements::default()
         }),
         security_context: Some(SecurityContext {
@@ -96,6 +97,12 @@ fn agent(config: &BuildConfig, flow: &Identity, node: &ValidNode, drain_key: &st
         volume_mounts: Some(vec![mount(BROKER, BROKER_PATH)]),
         ..Container::default()
     }
+}
+
+/// What an agent may need: conditions read whole messages, and mappings have processes of their own.
+fn memory(work: &NodeWork) -> &'static str {
+    let reads = |target: &Target| target.condition.is_some() || target.transform.is_some();
+    if work.targets.iter().any(reads) { "768Mi" } else { "128Mi" }
 }
 
 /// The user's container.

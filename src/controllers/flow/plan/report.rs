@@ -214,6 +214,23 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Says that there are messages which no node could handle, and roughly how many: each one more would be a write.
+    fn dead_letters(&mut self) {
+        let (namespace, name) =
+            (self.seen.flow.metadata.namespace.as_deref(), self.seen.flow.metadata.name.as_deref());
+        let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
+        match self.seen.dead_letters {
+            None => {}
+            Some(0) => condition::remove(&mut self.status.conditions, ConditionType::DeadLetters),
+            Some(count) => {
+                let count = roughly(count);
+                let message =
+                    format!("{count}: see `millrace dead-letters list -n {namespace} --flow {name}`");
+                self.set(ConditionType::DeadLetters, true, Reason::DeadLetters, &message);
+            }
+        }
+    }
+
     /// Sets the summary, and counts a move of the phase.
     fn finish(mut self, phase: FlowPhase, summary: Summary, message: &str) -> Plan {
         if begins_anew(self.seen, summary) {
@@ -221,6 +238,7 @@ impl<'a> Report<'a> {
             condition::remove(&mut self.status.conditions, ConditionType::Reconciling);
         }
         condition::summarise(&mut self.status.conditions, self.visit, summary, message);
+        self.dead_letters();
         let moved = self.status.phase != Some(phase);
         self.status.phase = Some(phase);
         let event = moved.then(|| {
@@ -229,6 +247,15 @@ impl<'a> Report<'a> {
             (event, message.to_owned())
         });
         Plan { steps: vec![], status: self.status, event, look_again: None }
+    }
+}
+
+/// How many messages became dead letters: exactly up to ten, then its order of magnitude.
+fn roughly(count: u64) -> String {
+    match count {
+        1 => "1 message could not be handled".into(),
+        2..10 => format!("{count} messages could not be handled"),
+        _ => format!("{} messages or more could not be handled", 10_u64.pow(count.ilog10())),
     }
 }
 

@@ -170,6 +170,7 @@ impl World {
                 endpoints: self.gateways.keys().map(|name| (name.clone(), true)).collect(),
                 applied: self.gateways.iter().map(|(name, (version, _))| (name.clone(), *version)).collect(),
             },
+            dead_letters: Some(self.dead),
             scheduled: self.taken.clone(),
             route_since: since,
             entry_since: version,

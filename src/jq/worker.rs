@@ -15,8 +15,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 
-use crate::broker::message::MAX_MESSAGE;
-use crate::pump::answer::MAX_OUTPUTS;
+use crate::broker::message::{MAX_MESSAGE, MAX_OUTPUTS};
 
 use super::{LIMIT, MEMORY, Program, STACK, bounded, compile, frame, json};
 

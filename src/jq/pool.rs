@@ -15,8 +15,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::pump::step::Failure;
-
 use super::{LIMIT, MEMORY, frame};
 
 /// How many expressions are evaluated at a time.
@@ -50,6 +48,25 @@ struct Worker {
     child: Child,
     to: ChildStdin,
     from: ChildStdout,
+}
+
+/// Why an expression gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Why, for people.
+    pub reason: String,
+    /// Whether the reason may pass: it was not the expression's.
+    pub again: bool,
+}
+
+impl Stopped {
+    fn last(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), again: false }
+    }
+
+    fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), again: true }
+    }
 }
 
 /// How an evaluation ended without an answer.
@@ -121,9 +138,9 @@ impl Lane {
         expression: &str,
         message: &Bytes,
         limit: Duration,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Bytes, Stopped> {
         let limit = limit.min(LIMIT);
-        let busy = |_| Failure::passing("the runner is ending");
+        let busy = |_| Stopped::passing("the runner is ending");
         let _turn = self.turn.acquire().await.map_err(busy)?;
         let _suspect = if self.suspect.load(Ordering::Relaxed) {
             Some(self.pool.suspects.acquire().await.map_err(busy)?)
@@ -134,7 +151,7 @@ impl Lane {
         let mut worker = self
             .pool
             .worker()
-            .map_err(|error| Failure::passing(format!("no worker for jq can be started: {error}")))?;
+            .map_err(|error| Stopped::passing(format!("no worker for jq can be started: {error}")))?;
         let asked = match timeout(limit, worker.ask(expression, message)).await {
             Ok(asked) => asked.map_err(Lost::Died),
             Err(_) => Err(Lost::Late),
@@ -148,7 +165,7 @@ impl Lane {
                 read(answer)
             }
             // The worker is killed when it is dropped.
-            Err(Lost::Late) => Err(Failure::last(format!(
+            Err(Lost::Late) => Err(Stopped::last(format!(
                 "the jq expression took longer than {} ms and was stopped",
                 limit.as_millis()
             ))),
@@ -157,16 +174,16 @@ impl Lane {
     }
 }
 
-fn read(answer: Vec<u8>) -> Result<Bytes, Failure> {
+fn read(answer: Vec<u8>) -> Result<Bytes, Stopped> {
     let mut answer = Bytes::from(answer);
     if answer.is_empty() {
-        return Err(Failure::passing("the worker for jq gave half an answer"));
+        return Err(Stopped::passing("the worker for jq gave half an answer"));
     }
     let kind = answer.split_to(1);
     if kind[0] == frame::RESULT {
         return Ok(answer);
     }
-    Err(Failure::last(format!("the jq expression failed: {}", String::from_utf8_lossy(&answer))))
+    Err(Stopped::last(format!("the jq expression failed: {}", String::from_utf8_lossy(&answer))))
 }
 
 impl Worker {
@@ -195,14 +212,14 @@ impl Worker {
     }
 
     /// Why it died: by its own limits, or by somebody's hand.
-    async fn post_mortem(mut self, error: &io::Error) -> Failure {
+    async fn post_mortem(mut self, error: &io::Error) -> Stopped {
         match timeout(LAST_WORDS, self.child.wait()).await {
-            Ok(Ok(status)) if matches!(status.signal(), Some(6 | 11)) => Failure::last(format!(
+            Ok(Ok(status)) if matches!(status.signal(), Some(6 | 11)) => Stopped::last(format!(
                 "the jq expression took more than {} MiB of memory, or called itself too often, and was stopped",
                 MEMORY >> 20
             )),
-            Ok(Ok(status)) => Failure::passing(format!("the worker for jq ended: {status}")),
-            _ => Failure::passing(format!("the worker for jq does not answer: {error}")),
+            Ok(Ok(status)) => Stopped::passing(format!("the worker for jq ended: {status}")),
+            _ => Stopped::passing(format!("the worker for jq does not answer: {error}")),
         }
     }
 }
