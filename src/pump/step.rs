@@ -19,17 +19,19 @@ pub struct Failure {
     pub reason: String,
     /// Whether the reason may pass.
     pub again: bool,
+    /// The least pause before that, where whoever failed asks for one.
+    pub pause: Option<Duration>,
 }
 
 impl Failure {
     /// One that would happen each time.
     pub fn last(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), again: false }
+        Self { reason: reason.into(), again: false, pause: None }
     }
 
     /// One that may pass.
     pub fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), again: true }
+        Self { reason: reason.into(), again: true, pause: None }
     }
 }
 
@@ -51,7 +53,8 @@ pub fn after(failure: Failure, attempts: u64, policy: RetryPolicy) -> Step {
         let times = if attempts == 1 { "once".into() } else { format!("{attempts} times") };
         Step::Dead(format!("it was tried {times}, at last: {}", failure.reason))
     } else {
-        Step::Again(pause(attempts, policy))
+        let asked = failure.pause.unwrap_or_default().min(PAUSE_MAX);
+        Step::Again(pause(attempts, policy).max(asked))
     }
 }
 
@@ -106,6 +109,18 @@ mod tests {
     #[test]
     fn what_would_fail_each_time_is_not_tried_again() {
         assert_eq!(after(Failure::last("422"), 1, POLICY), Step::Dead("422".into()));
+    }
+
+    #[test]
+    fn a_longer_pause_that_was_asked_for_is_kept_up_to_five_minutes() {
+        let step = |seconds| {
+            let failure = Failure { pause: Some(Duration::from_secs(seconds)), ..Failure::passing("429") };
+            after(failure, 1, POLICY)
+        };
+        assert_eq!(
+            [step(0), step(7), step(100_000)],
+            [1, 7, 300].map(|seconds| Step::Again(Duration::from_secs(seconds)))
+        );
     }
 
     #[test]
