@@ -237,7 +237,7 @@ async fn a_node_that_cannot_be_run_is_told_and_the_others_run() {
     assert_eq!(
         problems,
         [
-            "node 'b': `builtin` 'magic' is none: use log, transform or an image",
+            "node 'b': `builtin` 'magic' is none: use http, log, transform or an image",
             "node 'c': `fields.jq` is no jq expression: expected closing brace at its end",
         ]
     );

@@ -12,10 +12,23 @@ use crate::pump::{Attempt, Handle, Place};
 use super::jq;
 use super::jq::pool::Lane;
 
+pub mod http;
+
+use http::{Http, Web};
+
 /// Built-ins of the schema's documentation that this version cannot run.
-const NOT_YET: [&str; 4] = ["http", "filter", "split", "wait"];
+const NOT_YET: [&str; 3] = ["filter", "split", "wait"];
 /// How much of a body is logged, in bytes.
 const LOGGED: usize = 16 << 10;
+
+/// What built-ins work with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The turn of their flow, for expressions.
+    pub lane: Arc<Lane>,
+    /// The way to other servers.
+    pub web: Web,
+}
 
 /// A field of a built-in that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +53,7 @@ impl FieldError {
 /// There is no such built-in, or one of its fields is wrong.
 pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> {
     match name {
+        "http" => http::check(fields),
         "log" => only(fields, &[]),
         "transform" => {
             only(fields, &["jq"])?;
@@ -47,10 +61,15 @@ pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> 
         }
         _ if NOT_YET.contains(&name) => Err(FieldError {
             field: "builtin".into(),
-            message: format!("'{name}' is not supported by this version: use log, transform or an image"),
+            message: format!(
+                "'{name}' is not supported by this version: use http, log, transform or an image"
+            ),
             not_yet: true,
         }),
-        _ => Err(FieldError::wrong("builtin", format!("'{name}' is none: use log, transform or an image"))),
+        _ => Err(FieldError::wrong(
+            "builtin",
+            format!("'{name}' is none: use http, log, transform or an image"),
+        )),
     }
 }
 
@@ -63,11 +82,12 @@ pub fn load(
     name: &str,
     fields: &Map<String, Value>,
     timeout: Duration,
-    lane: Arc<Lane>,
+    tools: Tools,
 ) -> Result<Arc<dyn Handle>, FieldError> {
     check(name, fields)?;
     match name {
-        "transform" => Ok(Arc::new(Transform { jq: expression(fields)?.into(), timeout, lane })),
+        "http" => Ok(Arc::new(Http::new(fields, timeout, tools)?)),
+        "transform" => Ok(Arc::new(Transform { jq: expression(fields)?.into(), timeout, lane: tools.lane })),
         _ => Ok(Arc::new(Log { place: place.clone() })),
     }
 }

@@ -18,7 +18,8 @@ use crate::metrics::Metrics;
 use crate::pump::metrics::PumpMetrics;
 use crate::pump::{Place, Pump, step};
 
-use super::builtin;
+use super::builtin::http::Web;
+use super::builtin::{self, Tools};
 use super::desired::News;
 use super::jq::pool::{Lane, Pool};
 
@@ -32,6 +33,7 @@ pub struct Flows {
     namespace: NamespaceName,
     pod: String,
     pool: Arc<Pool>,
+    web: Web,
     metrics: PumpMetrics,
     nodes: Gauge,
     running: HashMap<FlowName, Running>,
@@ -55,7 +57,7 @@ struct Running {
 impl Flows {
     /// None yet.
     #[must_use]
-    pub fn new(broker: Broker, namespace: NamespaceName, pod: String, metrics: &Metrics) -> Self {
+    pub fn new(broker: Broker, namespace: NamespaceName, pod: String, web: Web, metrics: &Metrics) -> Self {
         let nodes = Gauge::default();
         metrics.register(|all| all.register("runner_nodes", "Built-in nodes that are run", nodes.clone()));
         Self {
@@ -63,6 +65,7 @@ impl Flows {
             namespace,
             pod,
             pool: Pool::new(None),
+            web,
             metrics: PumpMetrics::new(metrics),
             nodes,
             running: HashMap::new(),
@@ -190,7 +193,8 @@ impl Flows {
             return Err("it has an image, and a runner runs none".into());
         };
         let place = Place { namespace: self.namespace.clone(), flow: flow.clone(), node: node.id.clone() };
-        let handler = builtin::load(&place, name, fields, node.timeout(), Arc::clone(lane))
+        let tools = Tools { lane: Arc::clone(lane), web: self.web.clone() };
+        let handler = builtin::load(&place, name, fields, node.timeout(), tools)
             .map_err(|wrong| format!("`{}` {}", wrong.field, wrong.message))?;
         Ok(Pump::start(self.broker.clone(), place, node.clone(), handler, self.metrics.clone()))
     }
