@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt as _;
+use ipnet::IpNet;
 use kube::{Client, Config};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinSet;
@@ -92,6 +93,9 @@ pub struct OperatorArgs {
     /// Settings of the NATS server that this install lives with, separated by commas
     #[arg(long, env = "MILLRACE_NATS_ALLOW", value_name = "SETTING", value_delimiter = ',')]
     pub nats_allow: Vec<Allowance>,
+    /// Networks that http nodes may reach although they are the runner's own or its machine's, separated by commas
+    #[arg(long, env = "MILLRACE_HTTP_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    pub http_allow: Vec<IpNet>,
     #[command(flatten)]
     broker: BrokerArgs,
     #[command(flatten)]
@@ -250,6 +254,7 @@ fn context(
             nats_url: args.nats_flow_url.clone().unwrap_or_else(|| args.broker.nats_url.clone()),
             js_prefix: args.broker.nats_js_prefix.clone(),
             key: keys.key,
+            http_allow: args.http_allow.clone(),
         },
         secrets: SecretHashes::new(client.clone(), caches.secrets.clone()),
         caches,

@@ -18,7 +18,7 @@ use jaq_core::{Compiler, Filter, data};
 use jaq_json::Val;
 
 mod frame;
-mod json;
+pub mod json;
 pub mod pool;
 pub mod worker;
 

@@ -9,11 +9,13 @@
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt as _;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +30,7 @@ pub mod builtin;
 pub mod desired;
 pub mod flows;
 
+use builtin::http::Web;
 use desired::{ListError, News};
 use flows::Flows;
 
@@ -52,6 +55,12 @@ pub struct RunnerArgs {
     /// Address for /livez, /readyz and /metrics
     #[arg(long, env = "MILLRACE_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8687")]
     listen: SocketAddr,
+    /// Networks that http nodes may reach although they are the pod's or its machine's own, separated by commas
+    #[arg(long, env = "MILLRACE_HTTP_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    http_allow: Vec<IpNet>,
+    /// File with certificates that http nodes trust beside the common ones
+    #[arg(long, env = "SSL_CERT_FILE", value_name = "FILE")]
+    http_roots: Option<PathBuf>,
 }
 
 /// Runs until it is told to stop.
@@ -63,6 +72,7 @@ pub async fn run(args: RunnerArgs) -> anyhow::Result<()> {
     let (connected, listed) = (health.gate("broker"), health.gate("work"));
     connected.close("not connected yet");
     listed.close("the flows of this namespace were not read yet");
+    let web = Web::new(args.http_allow, args.http_roots.as_deref()).context("cannot make http nodes")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let inbox = format!("_IB.{}.millrace-runner", args.namespace);
     let broker =
@@ -71,7 +81,7 @@ pub async fn run(args: RunnerArgs) -> anyhow::Result<()> {
     let mut server =
         tokio::spawn(admin::serve(args.listen, admin::router(health, metrics.clone()), stop.clone()));
 
-    let mut flows = Flows::new(broker.clone(), args.namespace.clone(), args.name, &metrics);
+    let mut flows = Flows::new(broker.clone(), args.namespace.clone(), args.name, web, &metrics);
     let mut changes = desired::subscribe(&broker, &args.namespace).await?;
     let mut connections = broker.connections();
     connections.mark_unchanged();

@@ -106,7 +106,9 @@ fn millicores(quantity: &Quantity) -> f64 {
 
 #[tokio::test]
 async fn every_variable_is_one_that_the_role_reads() {
-    let objects = render(&["--set", "nats.allow={sync-interval}"]).await;
+    let objects =
+        render(&["--set", "nats.allow={sync-interval}", "--set", "runner.httpAllow={10.0.0.0/8,::1/128}"])
+            .await;
     let mut roles = BTreeSet::new();
     for workload in workloads(&objects) {
         let container = &workload["spec"]["template"]["spec"]["containers"][0];
@@ -143,6 +145,7 @@ async fn a_value_that_cannot_be_is_refused_by_name() {
         ("operator.replica=3", "replica"),
         ("gateway.service.type=Nodeport", "type"),
         ("nats.allow={everything}", "allow"),
+        ("runner.httpAllow={localhost}", "httpAllow"),
         ("nats.url=localhost", "url"),
         ("nats.maxFileStore=2G", "maxFileStore"),
         ("image.digest=latest", "digest"),

@@ -7,61 +7,17 @@ mod mill;
 use std::process::Stdio;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use millrace::broker::work::{FlowWork, Handler, Loaded, NodeWork};
+use millrace::broker::work::{Loaded, NodeWork};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Instant, timeout};
 
-use mill::{LIMIT, Mill, Queues, Role, header, until};
-
-fn builtin(node: &str, name: &str, fields: &Value, targets: &[&str]) -> NodeWork {
-    NodeWork {
-        id: node.parse().unwrap(),
-        handler: Handler::Builtin { name: name.into(), fields: fields.as_object().unwrap().clone() },
-        targets: mill::plain(targets),
-        retry: mill::RETRY,
-        timeout_millis: 30_000,
-        in_flight: 16,
-    }
-}
+use mill::builtin::{builtin, desire, observed, wait_loaded, work};
+use mill::{LIMIT, Mill, Queues, Role, until};
 
 fn jq(node: &str, expression: &str) -> NodeWork {
     builtin(node, "transform", &json!({"jq": expression}), &["out"])
-}
-
-fn work(revision: &str, nodes: Vec<NodeWork>) -> FlowWork {
-    FlowWork { uid: "uid-1".into(), revision: revision.into(), nodes }
-}
-
-/// Says what is to be run of a flow; `None` deletes it.
-async fn desire(mill: &Mill, flow: &str, work: Option<&FlowWork>) {
-    let mut headers = HeaderMap::new();
-    if work.is_none() {
-        headers.insert("KV-Operation", "DEL");
-    }
-    let payload = work.map(|work| serde_json::to_vec(work).unwrap()).unwrap_or_default();
-    let key = format!("$KV.desired.flow.{}.{flow}", mill.namespace);
-    mill.jetstream.publish_with_headers(key, headers, payload.into()).await.unwrap().await.unwrap();
-}
-
-/// What the runner says of a flow: nothing, that it was deleted, or what is loaded.
-async fn observed(mill: &Mill, flow: &str) -> Option<Option<Loaded>> {
-    let stream = mill.jetstream.get_stream("KV_observed").await.unwrap();
-    let key = format!("$KV.observed.flow.{}.{flow}", mill.namespace);
-    let message = stream.direct_get_last_for_subject(key).await.ok()?;
-    if header(&message.headers, "KV-Operation") == "DEL" {
-        return Some(None);
-    }
-    Some(Some(serde_json::from_slice(&message.payload).unwrap()))
-}
-
-async fn wait_loaded(mill: &Mill, flow: &str, revision: &str) -> Loaded {
-    until("the answer of the runner", async || {
-        observed(mill, flow).await.flatten().filter(|loaded| loaded.revision == revision)
-    })
-    .await
 }
 
 /// A mill with a flow `f` that is loaded, with a consumer for each node.
@@ -281,7 +237,7 @@ async fn a_node_that_cannot_be_run_is_told_and_the_others_run() {
     assert_eq!(
         problems,
         [
-            "node 'b': `builtin` 'magic' is none: use log, transform or an image",
+            "node 'b': `builtin` 'magic' is none: use filter, http, log, split, transform, wait or an image",
             "node 'c': `fields.jq` is no jq expression: expected closing brace at its end",
         ]
     );

@@ -4,10 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod common;
-#[allow(dead_code, reason = "the other tests need the rest of it")]
 #[path = "flows/install.rs"]
 mod install;
-#[allow(dead_code, reason = "the other tests need the rest of it")]
 #[path = "flows/kubelet.rs"]
 mod kubelet;
 #[path = "ticks/queue.rs"]

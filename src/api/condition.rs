@@ -395,6 +395,7 @@ mod tests {
                 "NodesReady",
                 "TriggerArmed",
                 "Drained",
+                "DeadLetters",
                 "ImportsResolved",
                 "Started",
                 "Serving",

@@ -87,7 +87,8 @@ fn put_all<T>(
 }
 
 /// How deep a text of JSON is nested.
-fn depth(text: &[u8]) -> usize {
+#[must_use]
+pub fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
     for byte in text {
         match byte {

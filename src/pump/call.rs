@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The pauses between looks whether the component listens.
 const LOOK: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// Answers larger than this are read a few at a time, so that many of them do not fill the memory.
-const LARGE: usize = 1 << 20;
+pub(crate) const LARGE: usize = 1 << 20;
 /// How many large answers there may be at a time.
 const LARGE_AT_A_TIME: usize = 2;
 /// How much of an error's text is kept.
@@ -50,9 +50,12 @@ pub struct Component {
 
 /// What a status means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
+    /// It is an answer.
     Answer,
+    /// It may be another the next time.
     Again,
+    /// It would be the same each time.
     Final,
 }
 
@@ -125,15 +128,15 @@ impl Component {
         deadline: Instant,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Failure> {
         let status = answer.status();
-        let again = match verdict(status) {
+        let failure = match verdict(status) {
             Verdict::Answer => return self.body(answer.into_body(), deadline).await,
-            Verdict::Again => true,
-            Verdict::Final => false,
+            Verdict::Again => Failure::passing,
+            Verdict::Final => Failure::last,
         };
         let text = excerpt(answer.into_body(), deadline).await;
         let colon = if text.is_empty() { "" } else { ": " };
         let status = status.as_u16();
-        Err(Failure { reason: format!("the component answered {status}{colon}{text}"), again })
+        Err(failure(format!("the component answered {status}{colon}{text}")))
     }
 
     async fn body(
@@ -197,7 +200,8 @@ async fn accepts(address: SocketAddr) -> bool {
     matches!(timeout(CONNECT, TcpStream::connect(address)).await, Ok(Ok(_)))
 }
 
-fn verdict(status: StatusCode) -> Verdict {
+/// What a status means.
+pub(crate) fn verdict(status: StatusCode) -> Verdict {
     match status.as_u16() {
         200..=299 => Verdict::Answer,
         408 | 425 | 429 | 500..=599 => Verdict::Again,
@@ -205,8 +209,8 @@ fn verdict(status: StatusCode) -> Verdict {
     }
 }
 
-/// The beginning of what a component says of its error.
-async fn excerpt(mut body: Incoming, deadline: Instant) -> String {
+/// The beginning of what whoever answers says of an error.
+pub(crate) async fn excerpt(mut body: Incoming, deadline: Instant) -> String {
     let mut text = Vec::new();
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
         text.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
@@ -218,12 +222,16 @@ async fn excerpt(mut body: Incoming, deadline: Instant) -> String {
 }
 
 /// The innermost reason of an error: that of the operating system, where there is one.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;
     }
-    last.downcast_ref::<io::Error>().map_or_else(|| last.to_string(), |error| error.kind().to_string())
+    match last.downcast_ref::<io::Error>() {
+        // One that somebody else has put into it says more than its kind.
+        Some(error) => error.get_ref().map_or_else(|| error.kind().to_string(), ToString::to_string),
+        None => last.to_string(),
+    }
 }
 
 #[cfg(test)]

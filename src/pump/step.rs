@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::broker::work::RetryPolicy;
 use crate::jq::pool::Stopped;
 
+/// The longest pause that whoever failed may ask for.
+const ASKED_MAX: Duration = Duration::from_secs(300);
 /// The longest pause before a queue that was full is tried again.
 const HOLD_MAX: Duration = Duration::from_secs(5);
 /// How many deliveries a message may cost beyond its attempts: each is one that never came to an end, since whoever had
@@ -18,23 +20,25 @@ pub struct Failure {
     pub reason: String,
     /// Whether the reason may pass.
     pub again: bool,
+    /// The least pause before that, where whoever failed asks for one.
+    pub pause: Option<Duration>,
 }
 
 impl Failure {
     /// One that would happen each time.
     pub fn last(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), again: false }
+        Self { reason: reason.into(), again: false, pause: None }
     }
 
     /// One that may pass.
     pub fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), again: true }
+        Self { reason: reason.into(), again: true, pause: None }
     }
 }
 
 impl From<Stopped> for Failure {
     fn from(Stopped { reason, again }: Stopped) -> Self {
-        Self { reason, again }
+        Self { reason, again, pause: None }
     }
 }
 
@@ -56,7 +60,8 @@ pub fn after(failure: Failure, attempts: u64, policy: RetryPolicy) -> Step {
         let times = if attempts == 1 { "once".into() } else { format!("{attempts} times") };
         Step::Dead(format!("it was tried {times}, at last: {}", failure.reason))
     } else {
-        Step::Again(pause(attempts, policy))
+        let asked = failure.pause.unwrap_or_default().min(ASKED_MAX);
+        Step::Again(pause(attempts, policy).max(asked))
     }
 }
 
@@ -67,8 +72,7 @@ pub fn given_up(attempts: u64, policy: RetryPolicy) -> Option<String> {
         .then(|| format!("it was handed out {} times and nobody lived to finish it", attempts - 1))
 }
 
-/// The pause after so many attempts: it doubles with each, up to the longest. Whoever waits so long adds or takes away
-/// something, by [`jitter`].
+/// The pause after so many attempts: it doubles with each, up to the longest.
 #[must_use]
 pub fn pause(attempts: u64, policy: RetryPolicy) -> Duration {
     let first = Duration::from_millis(policy.backoff_millis);
@@ -76,10 +80,10 @@ pub fn pause(attempts: u64, policy: RetryPolicy) -> Duration {
     first.saturating_mul(1 << doublings).min(Duration::from_millis(policy.max_backoff_millis).max(first))
 }
 
-/// A pause that is up to a quarter longer or shorter: what failed together is not tried again together.
+/// A pause that is up to a quarter longer: what failed together is not tried again together.
 #[must_use]
 pub fn jitter(pause: Duration) -> Duration {
-    pause.mul_f64(0.75 + 0.5 * fastrand::f64())
+    pause.mul_f64(1.0 + 0.25 * fastrand::f64())
 }
 
 /// The pause before what could not be stored is tried again, for the `times`th time.
@@ -121,6 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_pause_that_was_asked_for_is_kept_up_to_five_minutes() {
+        let step = |seconds| {
+            let failure = Failure { pause: Some(Duration::from_secs(seconds)), ..Failure::passing("429") };
+            after(failure, 1, POLICY)
+        };
+        assert_eq!(
+            [step(0), step(7), step(100_000)],
+            [1, 7, 300].map(|seconds| Step::Again(Duration::from_secs(seconds)))
+        );
+    }
+
+    #[test]
     fn pauses_double_up_to_the_longest() {
         let seconds: Vec<_> = [1, 2, 3, 9, 10, 1000].map(|n| pause(n, POLICY).as_secs()).into();
         assert_eq!(seconds, [1, 2, 4, 256, 300, 300]);
@@ -140,7 +156,7 @@ mod tests {
                 let Step::Again(pause) = after(Failure::passing("x"), attempts, policy) else { panic!() };
                 prop_assert!(pause >= Duration::from_millis(backoff));
                 prop_assert!(pause <= Duration::from_millis(most.max(backoff)));
-                prop_assert!((pause.mul_f64(0.75)..=pause.mul_f64(1.25)).contains(&jitter(pause)));
+                prop_assert!((pause..=pause.mul_f64(1.25)).contains(&jitter(pause)));
             }
         }
     }

@@ -11,19 +11,28 @@ use crate::pump::input::Input;
 use crate::pump::{Attempt, Handle, Place};
 
 mod filter;
+pub mod http;
 mod split;
 mod wait;
 
 use filter::Filter;
+use http::{Http, Web};
 use split::Split;
 use wait::Wait;
 
-/// Built-ins of the schema's documentation that this version cannot run.
-const NOT_YET: [&str; 1] = ["http"];
-/// Those that it can.
-const KNOWN: &str = "filter, log, split, transform, wait";
+/// All that there are.
+const KNOWN: &str = "filter, http, log, split, transform, wait";
 /// How much of a body is logged, in bytes.
 const LOGGED: usize = 16 << 10;
+
+/// What built-ins work with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The turn of their flow, for expressions.
+    pub lane: Arc<Lane>,
+    /// The way to other servers.
+    pub web: Web,
+}
 
 /// A field of a built-in that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +41,11 @@ pub struct FieldError {
     pub field: String,
     /// What is wrong and what to do.
     pub message: String,
-    /// Whether it is right and only this version cannot do it.
-    pub not_yet: bool,
 }
 
 impl FieldError {
     fn wrong(field: &str, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into(), not_yet: false }
+        Self { field: field.into(), message: message.into() }
     }
 }
 
@@ -48,6 +55,7 @@ impl FieldError {
 /// There is no such built-in, or one of its fields is wrong.
 pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> {
     match name {
+        "http" => http::check(fields),
         "log" => only(fields, &[]),
         "filter" => Filter::of(fields).map(drop),
         "split" => Split::of(fields).map(drop),
@@ -56,11 +64,6 @@ pub fn check(name: &str, fields: &Map<String, Value>) -> Result<(), FieldError> 
             only(fields, &["jq"])?;
             jq::check(expression(fields)?).map_err(|wrong| FieldError::wrong("fields.jq", wrong))
         }
-        _ if NOT_YET.contains(&name) => Err(FieldError {
-            field: "builtin".into(),
-            message: format!("'{name}' is not supported by this version: use {KNOWN} or an image"),
-            not_yet: true,
-        }),
         _ => Err(FieldError::wrong("builtin", format!("'{name}' is none: use {KNOWN} or an image"))),
     }
 }
@@ -74,11 +77,12 @@ pub fn load(
     name: &str,
     fields: &Map<String, Value>,
     timeout: Duration,
-    lane: Arc<Lane>,
+    tools: Tools,
 ) -> Result<Arc<dyn Handle>, FieldError> {
     check(name, fields)?;
     match name {
-        "transform" => Ok(Arc::new(Transform { jq: expression(fields)?.into(), timeout, lane })),
+        "http" => Ok(Arc::new(Http::new(fields, timeout, tools)?)),
+        "transform" => Ok(Arc::new(Transform { jq: expression(fields)?.into(), timeout, lane: tools.lane })),
         "filter" => Ok(Arc::new(Filter::of(fields)?)),
         "split" => Ok(Arc::new(Split::of(fields)?)),
         "wait" => Ok(Arc::new(Wait::of(fields)?)),
@@ -162,7 +166,7 @@ mod tests {
     fn what_a_built_in_does_not_know_is_refused() {
         let remove = "is no field of this built-in: remove it".to_owned();
         assert_eq!(refused("log", &json!({"level": "warn"})), ("fields.level".into(), remove));
-        assert!(check("http", &Map::new()).unwrap_err().not_yet);
-        assert!(!check("magic", &Map::new()).unwrap_err().not_yet);
+        let known = "'magic' is none: use filter, http, log, split, transform, wait or an image".to_owned();
+        assert_eq!(refused("magic", &json!({})), ("builtin".into(), known));
     }
 }

@@ -20,7 +20,8 @@ use crate::pump::edges::Edges;
 use crate::pump::metrics::PumpMetrics;
 use crate::pump::{Place, Pump, step};
 
-use super::builtin;
+use super::builtin::http::Web;
+use super::builtin::{self, Tools};
 use super::desired::News;
 
 /// How long a node that is to stop may finish what it has; the rest is given back.
@@ -33,6 +34,7 @@ pub struct Flows {
     namespace: NamespaceName,
     pod: String,
     pool: Arc<Pool>,
+    web: Web,
     metrics: PumpMetrics,
     nodes: Gauge,
     running: HashMap<FlowName, Running>,
@@ -56,7 +58,7 @@ struct Running {
 impl Flows {
     /// None yet.
     #[must_use]
-    pub fn new(broker: Broker, namespace: NamespaceName, pod: String, metrics: &Metrics) -> Self {
+    pub fn new(broker: Broker, namespace: NamespaceName, pod: String, web: Web, metrics: &Metrics) -> Self {
         let nodes = Gauge::default();
         metrics.register(|all| all.register("runner_nodes", "Built-in nodes that are run", nodes.clone()));
         Self {
@@ -64,6 +66,7 @@ impl Flows {
             namespace,
             pod,
             pool: Pool::new(None),
+            web,
             metrics: PumpMetrics::new(metrics),
             nodes,
             running: HashMap::new(),
@@ -191,7 +194,8 @@ impl Flows {
             return Err("it has an image, and a runner runs none".into());
         };
         let place = Place { namespace: self.namespace.clone(), flow: flow.clone(), node: node.id.clone() };
-        let handler = builtin::load(&place, name, fields, node.timeout(), Arc::clone(lane))
+        let tools = Tools { lane: Arc::clone(lane), web: self.web.clone() };
+        let handler = builtin::load(&place, name, fields, node.timeout(), tools)
             .map_err(|wrong| format!("`{}` {}", wrong.field, wrong.message))?;
         let edges = Arc::new(Edges::load(node, Some(Arc::clone(lane)))?);
         Ok(Pump::start(self.broker.clone(), place, node.clone(), (handler, edges), self.metrics.clone()))

@@ -4,15 +4,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "the other tests need the rest of it")]
 #[path = "../flows/install.rs"]
 mod install;
-#[allow(dead_code, reason = "the other tests need the rest of it")]
 #[path = "../flows/kubelet.rs"]
 mod kubelet;
 #[path = "../mill/mod.rs"]
 mod mill;
-#[allow(dead_code, reason = "the other tests need the rest of it")]
 #[path = "../ticks/queue.rs"]
 mod queue;
 

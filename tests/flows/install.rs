@@ -1,4 +1,5 @@
 //! An install of the real programs on a real control plane, with a real broker and a fake kubelet.
+#![allow(dead_code, reason = "each binary of tests uses its part")]
 
 use std::fs::File;
 use std::net::TcpListener;

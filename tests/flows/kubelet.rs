@@ -1,4 +1,5 @@
 //! A fake kubelet: it moves the phases of pods that our own controllers made, and runs nothing.
+#![allow(dead_code, reason = "each binary of tests uses its part")]
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Pod;

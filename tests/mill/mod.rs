@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+pub mod builtin;
 pub mod proxy;
 
 /// How long anything may take on a busy machine.

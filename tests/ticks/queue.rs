@@ -1,4 +1,5 @@
 //! What lies in the queue of a flow's entry node, and in its ledger.
+#![allow(dead_code, reason = "each binary of tests uses its part")]
 
 use std::time::Duration;
 

@@ -136,7 +136,7 @@ pub struct Retry {
     #[schemars(range(min = 0, max = 100))]
     pub limit: Option<i32>,
     /// How long after the first attempt the second is made, more than zero and at most 24h; each later pause
-    /// is twice as long as the one before, and each a little longer or shorter by chance. Absent: `1s`. Example: `500ms`.
+    /// is twice as long as the one before, and each up to a quarter longer by chance. Absent: `1s`. Example: `500ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Duration>,
     /// The longest pause between two attempts, at least `backoff` and at most 24h. Absent: `5m`, or `backoff`

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
+use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{LocalObjectReference, PodSpec, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -48,6 +49,8 @@ pub struct BuildConfig {
     pub js_prefix: String,
     /// What the keys of drain endpoints are derived from.
     pub key: Vec<u8>,
+    /// Networks that http nodes may reach beside those that they may reach anyway.
+    pub http_allow: Vec<IpNet>,
 }
 
 /// Whose objects are built.
@@ -237,6 +240,7 @@ mod tests {
             nats_url: "nats://nats:4222".into(),
             js_prefix: "$JS.API".into(),
             key: b"key".to_vec(),
+            http_allow: vec![],
         }
     }
 

@@ -195,8 +195,7 @@ fn handler(node: &Node) -> Result<Handler, Problem> {
 }
 
 fn of_builtin(node: &Node, wrong: &builtin::FieldError) -> Problem {
-    let message = format!("`{}` of node '{}': {}", wrong.field, node.id, wrong.message);
-    if wrong.not_yet { Problem::early(message) } else { Problem::invalid(message) }
+    Problem::invalid(format!("`{}` of node '{}': {}", wrong.field, node.id, wrong.message))
 }
 
 /// Time-out and retries, or the field that is wrong and why.

@@ -45,7 +45,10 @@ fn runner(config: &BuildConfig, namespace: &NamespaceName) -> Container {
         ("MILLRACE_NATS_JS_PREFIX", &config.js_prefix),
         ("MILLRACE_NATS_CREDENTIALS", &credentials),
     ];
-    let given = given.into_iter().map(|(name, value)| EnvVar {
+    let allowed: Vec<_> = config.http_allow.iter().map(ToString::to_string).collect();
+    let allowed = allowed.join(",");
+    let allowed = Some(("MILLRACE_HTTP_ALLOW", &*allowed)).filter(|(_, allowed)| !allowed.is_empty());
+    let given = given.into_iter().chain(allowed).map(|(name, value)| EnvVar {
         name: name.into(),
         value: Some(value.into()),
         value_from: None,
@@ -92,5 +95,29 @@ fn runner(config: &BuildConfig, namespace: &NamespaceName) -> Container {
             ..VolumeMount::default()
         }]),
         ..Container::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_told_what_http_nodes_may_reach_only_if_there_is_something() {
+        let told = |allowed: &[&str]| {
+            let config = BuildConfig {
+                image: "millrace:1".into(),
+                nats_url: "nats://nats:4222".into(),
+                js_prefix: "$JS.API".into(),
+                key: b"key".to_vec(),
+                http_allow: allowed.iter().map(|net| net.parse().unwrap()).collect(),
+            };
+            let env = runner(&config, &"shop".parse().unwrap()).env.unwrap();
+            env.into_iter()
+                .find(|variable| variable.name == "MILLRACE_HTTP_ALLOW")
+                .map(|it| it.value.unwrap())
+        };
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["127.0.0.0/8", "fe80::/10"]), Some("127.0.0.0/8,fe80::/10".into()));
     }
 }

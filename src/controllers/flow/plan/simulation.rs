@@ -385,6 +385,7 @@ fn config() -> BuildConfig {
         nats_url: "nats://nats:4222".into(),
         js_prefix: "$JS.API".into(),
         key: b"key".to_vec(),
+        http_allow: vec![],
     }
 }
 
