@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::datetime::DateTime;
+use async_nats::header;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{
     CreateStreamErrorKind, DeleteStreamErrorKind, GetStreamError, GetStreamErrorKind,
@@ -195,7 +196,9 @@ impl Streams {
             };
             self.may_remove(WHAT)?;
             from = message.sequence + 1;
-            let id = message.headers.get(async_nats::header::NATS_MESSAGE_ID).map(ToString::to_string);
+            // One that was replayed is in its queue under another id than its own.
+            let own = message.headers.get(DeadLetter::MESSAGE_ID);
+            let id = own.or_else(|| message.headers.get(header::NATS_MESSAGE_ID)).map(ToString::to_string);
             let letter = DeadLetter {
                 reason,
                 namespace,
@@ -204,6 +207,7 @@ impl Streams {
                 attempts: 0,
                 id: &id.unwrap_or_default(),
                 sequence: message.sequence,
+                queued: message.time.unix_timestamp_nanos(),
                 time: crate::clock::now(),
             };
             let stored = self.broker.publish(letter.subject(), letter.headers(), message.payload).await;

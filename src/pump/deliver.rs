@@ -165,6 +165,7 @@ impl Node {
             attempts: seat.attempts,
             id: &message,
             sequence: seat.sequence(),
+            queued: seat.queued,
             time: clock::now(),
         };
         if let Err(error) = self.store(letter.subject(), letter.headers(), payload).await {
