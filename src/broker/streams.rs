@@ -14,7 +14,7 @@ use async_nats::jetstream::stream::{
     Config, ConsumerErrorKind, DiscardPolicy, Info, LastRawMessageErrorKind, Republish, RetentionPolicy,
     StorageType, Stream,
 };
-use clap::Args;
+use clap::{Args, value_parser};
 use futures::TryStreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use thiserror::Error;
@@ -45,6 +45,14 @@ pub struct LimitArgs {
     /// Mebibytes that may wait in one namespace; more are refused. The server reserves them on its disk
     #[arg(long, env = "MILLRACE_QUEUE_MEBIBYTES", value_name = "MIB", default_value_t = 256)]
     pub queue_mebibytes: i64,
+    /// Days that dead letters are kept
+    #[arg(long, env = "MILLRACE_DEAD_LETTER_DAYS", value_name = "DAYS", default_value_t = 14,
+        value_parser = value_parser!(u32).range(1..))]
+    pub dead_letter_days: u32,
+    /// Mebibytes of dead letters that are kept, those of all namespaces together; then the oldest go
+    #[arg(long, env = "MILLRACE_DEAD_LETTER_MEBIBYTES", value_name = "MIB", default_value_t = 256,
+        value_parser = value_parser!(i64).range(16..))]
+    pub dead_letter_mebibytes: i64,
     /// Servers that hold each message: 1, or 3 where NATS is a cluster
     #[arg(long, env = "MILLRACE_NATS_REPLICAS", value_name = "COUNT", default_value_t = 1)]
     pub nats_replicas: usize,
@@ -89,7 +97,9 @@ impl Streams {
     /// The broker does not answer, or refuses.
     pub async fn ensure_shared(&self) -> Result<Timestamp, StreamError> {
         let mut made = None;
-        for config in [dead_letters(), bucket(subject::DESIRED), bucket(subject::OBSERVED), events()] {
+        let shared =
+            [dead_letters(self.limits), bucket(subject::DESIRED), bucket(subject::OBSERVED), events()];
+        for config in shared {
             let config = Config { num_replicas: self.limits.nats_replicas, ..config };
             made = Some(self.ensure_stream(config).await?.created);
         }
@@ -346,12 +356,14 @@ fn basic() -> Config {
     }
 }
 
-fn dead_letters() -> Config {
+fn dead_letters(limits: LimitArgs) -> Config {
     Config {
         name: subject::DEAD_LETTERS.into(),
         subjects: vec![subject::ALL_DEAD_LETTERS.into()],
-        max_age: 14 * DAY,
-        max_bytes: 256 * MIB,
+        max_age: DAY * limits.dead_letter_days,
+        max_bytes: limits.dead_letter_mebibytes.saturating_mul(MIB),
+        // Better that the oldest go than that a node cannot go on.
+        discard: DiscardPolicy::Old,
         duplicate_window: DEDUPE,
         allow_direct: true,
         ..basic()
