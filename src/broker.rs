@@ -7,6 +7,7 @@
 //!   subject      the names of streams, subjects, consumers and keys
 //!   streams      queues are made, counted, given up and removed
 //!   message      what flows from node to node, and what becomes of it where a node cannot handle it
+//!   dead_letters what no node could handle: read, queued again, removed
 //!   work         what the operator tells pumps and runners to do, and what runners answer
 //!   buckets      the two key-value buckets in which they do so
 //!   gateways     how far the gateways have come
@@ -16,6 +17,7 @@
 pub mod buckets;
 pub mod connect;
 pub mod credentials;
+pub mod dead_letters;
 pub mod event_log;
 pub mod gateways;
 pub mod message;
@@ -24,4 +26,6 @@ pub mod streams;
 pub mod subject;
 pub mod work;
 
-pub use connect::{Broker, BrokerArgs, Credentials, PublishError, Published, connect, connect_with};
+pub use connect::{
+    Broker, BrokerArgs, Credentials, PublishError, Published, connect, connect_now, connect_with,
+};

@@ -17,6 +17,7 @@
 //!   controllers   the operator: what is declared becomes objects, queues and phases
 //!   gateway       takes webhooks: a request becomes a durable message, then it is answered
 //!   agent         the sidecar of a node's pod          runner   the built-in nodes of a namespace
+//!   dead_letters  the command for what no node could handle
 //!   pump          pull, call, publish, ack: shared by agent and runner
 //!   runtime       drives controllers; the only writer to the Kubernetes API
 //!   broker        streams, subjects, messages, credentials, event log
@@ -32,6 +33,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod controllers;
+pub mod dead_letters;
 pub mod gateway;
 pub mod metrics;
 pub mod pump;

@@ -336,12 +336,12 @@ impl Streams {
     }
 }
 
-fn is_no_stream(error: &GetStreamError) -> bool {
+pub(super) fn is_no_stream(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(ref error)
         if error.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND)
 }
 
-fn is_missing(error: &async_nats::jetstream::stream::ConsumerError) -> bool {
+pub(super) fn is_missing(error: &async_nats::jetstream::stream::ConsumerError) -> bool {
     matches!(error.kind(), ConsumerErrorKind::JetStream(ref error)
         if error.error_code() == async_nats::jetstream::ErrorCode::CONSUMER_NOT_FOUND)
 }
