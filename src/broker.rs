@@ -8,6 +8,7 @@
 //!   streams      queues are made, counted, given up and removed
 //!   ticks        the messages of schedules, each stored exactly once
 //!   message      what flows from node to node, and what becomes of it where a node cannot handle it
+//!   dead_letters what no node could handle: read, queued again, removed
 //!   work         what the operator tells pumps and runners to do, and what runners answer
 //!   buckets      the two key-value buckets in which they do so
 //!   gateways     how far the gateways have come
@@ -17,6 +18,7 @@
 pub mod buckets;
 pub mod connect;
 pub mod credentials;
+pub mod dead_letters;
 pub mod event_log;
 pub mod gateways;
 pub mod message;
@@ -26,4 +28,6 @@ pub mod subject;
 pub mod ticks;
 pub mod work;
 
-pub use connect::{Broker, BrokerArgs, Credentials, PublishError, Published, connect, connect_with};
+pub use connect::{
+    Broker, BrokerArgs, Credentials, PublishError, Published, connect, connect_now, connect_with,
+};

@@ -17,6 +17,7 @@
 //!   controllers   the operator: what is declared becomes objects, queues and phases
 //!   gateway       takes webhooks: a request becomes a durable message, then it is answered
 //!   agent         the sidecar of a node's pod          runner   the built-in nodes of a namespace
+//!   dead_letters  the command for what no node could handle
 //!   pump          pull, call, publish, ack: shared by agent and runner
 //!   scheduler     flows with a schedule get a message at each due time
 //!   filter        conditions on messages          jq             mappings of messages, in processes of their own
@@ -34,6 +35,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod controllers;
+pub mod dead_letters;
 pub mod filter;
 pub mod gateway;
 pub mod jq;

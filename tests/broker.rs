@@ -24,7 +24,13 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn limits() -> LimitArgs {
-    LimitArgs { queue_messages: 5, queue_mebibytes: 16, nats_replicas: 1 }
+    LimitArgs {
+        queue_messages: 5,
+        queue_mebibytes: 16,
+        dead_letter_days: 3,
+        dead_letter_mebibytes: 32,
+        nats_replicas: 1,
+    }
 }
 
 async fn connect(nats: &Nats, credentials: &str, inbox: Option<&str>) -> Broker {

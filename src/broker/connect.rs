@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::PublishErrorKind};
-use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
 use bytes::Bytes;
 use clap::Args;
 use thiserror::Error;
 use tokio::sync::watch;
 
 /// How long the broker may take to answer.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// The stream, or one subject of it, is full and takes nothing more.
 const FULL: [u64; 3] = [10077, 10047, 10122];
 
@@ -81,6 +81,12 @@ pub enum ConnectError {
     /// The address cannot be understood.
     #[error("'{0}' is no address of a NATS server: give one such as nats://nats:4222")]
     Address(String, #[source] async_nats::ConnectError),
+    /// It refuses the connection, or there is nothing to connect to.
+    #[error("the message broker at '{0}' cannot be reached")]
+    Away(String, #[source] async_nats::ConnectError),
+    /// It says nothing.
+    #[error("the message broker at '{0}' did not answer within {limit} s", limit = LIMIT.as_secs())]
+    Silent(String),
 }
 
 /// A message that is stored.
@@ -139,28 +145,16 @@ pub async fn connect_with(
     inbox_prefix: Option<&str>,
 ) -> Result<Broker, ConnectError> {
     let (made, connections) = watch::channel(0_u64);
-    let made = Arc::new(made);
-    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
-        let credentials = credentials.clone();
-        async move { sign(&credentials.text()?, &nonce) }
-    })
-    .name(name)
-    .retry_on_initial_connect()
-    .max_reconnects(None)
-    .reconnect_delay_callback(|attempts| {
-        let pause = Duration::from_millis(50).saturating_mul(1 << attempts.min(6));
-        pause.min(Duration::from_secs(2)).mul_f64(0.5 + 0.5 * fastrand::f64())
-    })
-    .request_timeout(Some(LIMIT))
-    .client_capacity(256)
-    .subscription_capacity(4096)
-    .event_callback(move |event| {
-        tell(&event);
-        if matches!(event, Event::Connected) {
-            made.send_modify(|count| *count += 1);
-        }
-        std::future::ready(())
-    });
+    let mut options = options(credentials, name)
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .event_callback(move |event| {
+            tell(&event);
+            if matches!(event, Event::Connected) {
+                made.send_modify(|count| *count += 1);
+            }
+            std::future::ready(())
+        });
     if let Some(prefix) = inbox_prefix {
         options = options.custom_inbox_prefix(prefix);
     }
@@ -168,12 +162,58 @@ pub async fn connect_with(
         .connect(args.nats_url.split(',').collect::<Vec<_>>())
         .await
         .map_err(|error| ConnectError::Address(args.nats_url.clone(), error))?;
+    Ok(broker(args, client, connections))
+}
+
+/// Connects for somebody who waits for it: at once, or not at all.
+///
+/// # Errors
+/// As for [`connect`], and a server that refuses or does not answer.
+pub async fn connect_now(
+    args: &BrokerArgs,
+    credentials: Credentials,
+    name: &str,
+) -> Result<Broker, ConnectError> {
+    let options = options(credentials, name).connection_timeout(LIMIT).event_callback(|event| {
+        if !matches!(event, Event::Connected) {
+            tell(&event);
+        }
+        std::future::ready(())
+    });
+    // A password in the address is nobody's business.
+    let address = || args.nats_url.rsplit('@').next().unwrap_or_default().to_owned();
+    let connecting = options.connect(args.nats_url.split(',').collect::<Vec<_>>());
+    let made = tokio::time::timeout(LIMIT, connecting).await.map_err(|_| ConnectError::Silent(address()))?;
+    let client = made.map_err(|error| match error.kind() {
+        ConnectErrorKind::ServerParse => ConnectError::Address(address(), error),
+        ConnectErrorKind::TimedOut => ConnectError::Silent(address()),
+        _ => ConnectError::Away(address(), error),
+    })?;
+    Ok(broker(args, client, watch::channel(1).1))
+}
+
+fn options(credentials: Credentials, name: &str) -> ConnectOptions {
+    ConnectOptions::with_auth_callback(move |nonce| {
+        let credentials = credentials.clone();
+        async move { sign(&credentials.text()?, &nonce) }
+    })
+    .name(name)
+    .reconnect_delay_callback(|attempts| {
+        let pause = Duration::from_millis(50).saturating_mul(1 << attempts.min(6));
+        pause.min(Duration::from_secs(2)).mul_f64(0.5 + 0.5 * fastrand::f64())
+    })
+    .request_timeout(Some(LIMIT))
+    .client_capacity(256)
+    .subscription_capacity(4096)
+}
+
+fn broker(args: &BrokerArgs, client: Client, connections: watch::Receiver<u64>) -> Broker {
     let jetstream = jetstream::context::ContextBuilder::new()
         .api_prefix(args.nats_js_prefix.clone())
         .timeout(LIMIT)
         .ack_timeout(LIMIT)
         .build(client.clone());
-    Ok(Broker { client, jetstream, connections })
+    Broker { client, jetstream, connections }
 }
 
 /// Proves to the server who we are.

@@ -69,13 +69,23 @@ pub struct DeadLetter<'a> {
     pub id: &'a str,
     /// The message's place in its queue.
     pub sequence: u64,
+    /// When the message came into its queue, in nanoseconds since 1970.
+    pub queued: i128,
     /// When it was given up.
     pub time: Timestamp,
 }
 
 impl DeadLetter<'_> {
     /// The most bytes of a reason: the headers must fit beside the largest message.
-    const REASON_MAX: usize = 1024;
+    pub(super) const REASON_MAX: usize = 1024;
+    /// The header with the reason.
+    pub(super) const REASON: &'static str = "Millrace-Reason";
+    /// The header with the number of attempts.
+    pub(super) const ATTEMPTS: &'static str = "Millrace-Attempts";
+    /// The header with the message's id; a message that was replayed has it too, in its queue.
+    pub(super) const MESSAGE_ID: &'static str = "Millrace-Message-Id";
+    /// The header with the time.
+    pub(super) const TIME: &'static str = "Millrace-Time";
 
     /// Where it is published.
     #[must_use]
@@ -86,25 +96,31 @@ impl DeadLetter<'_> {
     /// The headers of the dead letter.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        // A header is one line.
-        let reason: String = self.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, self.own_id());
-        headers.insert("Millrace-Reason", bounded(reason.trim(), Self::REASON_MAX));
+        headers.insert(Self::REASON, one_line(self.reason, Self::REASON_MAX));
         headers.insert("Millrace-Node", self.node.as_str());
-        headers.insert("Millrace-Attempts", self.attempts.to_string());
-        headers.insert("Millrace-Message-Id", self.id);
-        headers.insert("Millrace-Time", self.time.to_string());
+        headers.insert(Self::ATTEMPTS, self.attempts.to_string());
+        headers.insert(Self::MESSAGE_ID, self.id);
+        headers.insert(Self::TIME, self.time.to_string());
         headers
     }
 
-    /// Its own id follows from the message's, so that none is stored twice. The place in the queue is part of it: two
-    /// messages that somebody has given the same id are two dead letters.
+    /// Its own id follows from the message's, so that none is stored twice. The place in the queue is part of it, and since
+    /// when: two messages that somebody has given the same id are two dead letters, and so is one that was replayed into a
+    /// queue that was made anew, whose places begin at 1 again.
     fn own_id(&self) -> String {
         let [namespace, flow, node] = [self.namespace.as_str(), self.flow.as_str(), self.node.as_str()];
         let parts = [b"dead", namespace.as_bytes(), flow.as_bytes(), node.as_bytes(), self.id.as_bytes()];
-        hash_id(parts.into_iter().chain([&self.sequence.to_be_bytes()[..]]))
+        let place = [&self.sequence.to_be_bytes()[..], &self.queued.to_be_bytes()];
+        hash_id(parts.into_iter().chain(place))
     }
+}
+
+/// A text as a header holds it, and as a terminal may show it: one line without control characters, of at most `max` bytes.
+pub(super) fn one_line(text: &str, max: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    bounded(line.trim(), max)
 }
 
 /// An id of 128 bits in hexadecimal digits that follows from these parts. Each is preceded by its length, so that no two
@@ -137,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    fn headers(reason: &str, id: &str, sequence: u64) -> HeaderMap {
+    fn headers(reason: &str, id: &str, (sequence, queued): (u64, i128)) -> HeaderMap {
         let [namespace, flow, node] = ["shop", "orders", "map"];
         let letter = DeadLetter {
             reason,
@@ -147,6 +163,7 @@ mod tests {
             attempts: 3,
             id,
             sequence,
+            queued,
             time: "2026-01-01T00:00:00Z".parse().unwrap(),
         };
         letter.headers()
@@ -158,15 +175,15 @@ mod tests {
 
     #[test]
     fn a_reason_is_one_line_that_is_not_too_long() {
-        let reason = |text: &str| header(&headers(text, "m1", 1), "Millrace-Reason");
+        let reason = |text: &str| header(&headers(text, "m1", (1, 1)), "Millrace-Reason");
         assert_eq!(reason("500:\r\nMillrace-Node: x\n"), "500:  Millrace-Node: x");
         assert_eq!(reason(&"x".repeat(5000)).len(), DeadLetter::REASON_MAX);
     }
 
     proptest! {
         #[test]
-        fn two_messages_of_one_id_are_two_dead_letters(id in "[!-~]{1,16}", one in 0_u64..9, two in 0_u64..9) {
-            let of = |sequence| header(&headers("x", &id, sequence), "Nats-Msg-Id");
+        fn two_messages_of_one_id_are_two_dead_letters(id in "[!-~]{1,16}", one in (0_u64..3, 0_i128..3), two in (0_u64..3, 0_i128..3)) {
+            let of = |place| header(&headers("x", &id, place), "Nats-Msg-Id");
             prop_assert_eq!(of(one) == of(two), one == two);
             prop_assert_eq!(of(one).len(), 32);
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::datetime::DateTime;
+use async_nats::header;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{
     CreateStreamErrorKind, DeleteStreamErrorKind, GetStreamError, GetStreamErrorKind,
@@ -13,7 +14,7 @@ use async_nats::jetstream::stream::{
     Config, ConsumerErrorKind, DiscardPolicy, Info, LastRawMessageErrorKind, Republish, RetentionPolicy,
     StorageType, Stream,
 };
-use clap::Args;
+use clap::{Args, value_parser};
 use futures::TryStreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use thiserror::Error;
@@ -44,6 +45,14 @@ pub struct LimitArgs {
     /// Mebibytes that may wait in one namespace; more are refused. The server reserves them on its disk
     #[arg(long, env = "MILLRACE_QUEUE_MEBIBYTES", value_name = "MIB", default_value_t = 256)]
     pub queue_mebibytes: i64,
+    /// Days that dead letters are kept
+    #[arg(long, env = "MILLRACE_DEAD_LETTER_DAYS", value_name = "DAYS", default_value_t = 14,
+        value_parser = value_parser!(u32).range(1..))]
+    pub dead_letter_days: u32,
+    /// Mebibytes of dead letters that are kept, those of all namespaces together; then the oldest go
+    #[arg(long, env = "MILLRACE_DEAD_LETTER_MEBIBYTES", value_name = "MIB", default_value_t = 256,
+        value_parser = value_parser!(i64).range(16..))]
+    pub dead_letter_mebibytes: i64,
     /// Servers that hold each message: 1, or 3 where NATS is a cluster
     #[arg(long, env = "MILLRACE_NATS_REPLICAS", value_name = "COUNT", default_value_t = 1)]
     pub nats_replicas: usize,
@@ -88,7 +97,9 @@ impl Streams {
     /// The broker does not answer, or refuses.
     pub async fn ensure_shared(&self) -> Result<Timestamp, StreamError> {
         let mut made = None;
-        for config in [dead_letters(), bucket(subject::DESIRED), bucket(subject::OBSERVED), events()] {
+        let shared =
+            [dead_letters(self.limits), bucket(subject::DESIRED), bucket(subject::OBSERVED), events()];
+        for config in shared {
             let config = Config { num_replicas: self.limits.nats_replicas, ..config };
             made = Some(self.ensure_stream(config).await?.created);
         }
@@ -195,7 +206,9 @@ impl Streams {
             };
             self.may_remove(WHAT)?;
             from = message.sequence + 1;
-            let id = message.headers.get(async_nats::header::NATS_MESSAGE_ID).map(ToString::to_string);
+            // One that was replayed is in its queue under another id than its own.
+            let own = message.headers.get(DeadLetter::MESSAGE_ID);
+            let id = own.or_else(|| message.headers.get(header::NATS_MESSAGE_ID)).map(ToString::to_string);
             let letter = DeadLetter {
                 reason,
                 namespace,
@@ -204,6 +217,7 @@ impl Streams {
                 attempts: 0,
                 id: &id.unwrap_or_default(),
                 sequence: message.sequence,
+                queued: message.time.unix_timestamp_nanos(),
                 time: crate::clock::now(),
             };
             let stored = self.broker.publish(letter.subject(), letter.headers(), message.payload).await;
@@ -336,12 +350,12 @@ impl Streams {
     }
 }
 
-fn is_no_stream(error: &GetStreamError) -> bool {
+pub(super) fn is_no_stream(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(ref error)
         if error.error_code() == async_nats::jetstream::ErrorCode::STREAM_NOT_FOUND)
 }
 
-fn is_missing(error: &async_nats::jetstream::stream::ConsumerError) -> bool {
+pub(super) fn is_missing(error: &async_nats::jetstream::stream::ConsumerError) -> bool {
     matches!(error.kind(), ConsumerErrorKind::JetStream(ref error)
         if error.error_code() == async_nats::jetstream::ErrorCode::CONSUMER_NOT_FOUND)
 }
@@ -356,12 +370,14 @@ fn basic() -> Config {
     }
 }
 
-fn dead_letters() -> Config {
+fn dead_letters(limits: LimitArgs) -> Config {
     Config {
         name: subject::DEAD_LETTERS.into(),
         subjects: vec![subject::ALL_DEAD_LETTERS.into()],
-        max_age: 14 * DAY,
-        max_bytes: 256 * MIB,
+        max_age: DAY * limits.dead_letter_days,
+        max_bytes: limits.dead_letter_mebibytes.saturating_mul(MIB),
+        // Better that the oldest go than that a node cannot go on.
+        discard: DiscardPolicy::Old,
         duplicate_window: DEDUPE,
         allow_direct: true,
         ..basic()

@@ -68,6 +68,26 @@ pub fn dead_letter(namespace: &NamespaceName, flow: &FlowName, node: &NodeId) ->
     format!("millrace.dead.{namespace}.{flow}.{node}")
 }
 
+/// The subject of the dead letters of some nodes: of all where one is not named.
+#[must_use]
+pub fn dead_letters(
+    namespace: Option<&NamespaceName>,
+    flow: Option<&FlowName>,
+    node: Option<&NodeId>,
+) -> String {
+    let namespace = namespace.map_or("*", NamespaceName::as_str);
+    let (flow, node) = (flow.map_or("*", FlowName::as_str), node.map_or("*", NodeId::as_str));
+    format!("millrace.dead.{namespace}.{flow}.{node}")
+}
+
+/// The node that could not handle what was published on this subject of [`DEAD_LETTERS`]; none where it is no node's.
+#[must_use]
+pub fn node_of_dead_letter(subject: &str) -> Option<(NamespaceName, FlowName, NodeId)> {
+    let mut parts = subject.strip_prefix("millrace.dead.")?.split('.');
+    let node = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some(node)
+}
+
 /// The subject of an object's transitions; `plural` is that of its kind, such as `flows`.
 #[must_use]
 pub fn event(namespace: &NamespaceName, plural: &str, name: &str) -> String {
@@ -104,4 +124,22 @@ pub fn all_flow_keys(namespace: &NamespaceName) -> String {
 pub fn gateway(name: &str) -> String {
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("millrace.gateway.{plain}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subject_of_a_dead_letter_names_its_node() {
+        let (shop, orders, map) =
+            ("shop".parse().unwrap(), "orders".parse().unwrap(), "map".parse().unwrap());
+        let subject = dead_letter(&shop, &orders, &map);
+        assert_eq!(node_of_dead_letter(&subject), Some((shop, orders, map)));
+        for other in
+            ["millrace.dead.shop.orders", "millrace.dead.shop.orders.map.x", "millrace.dead.a.B.c", "x"]
+        {
+            assert_eq!(node_of_dead_letter(other), None, "{other}");
+        }
+    }
 }

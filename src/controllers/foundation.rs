@@ -55,12 +55,8 @@ pub struct Keys {
 /// The API server does not answer or refuses; or the Secret is there and lacks something.
 pub async fn keys(client: &Client, namespace: &str, name: &str, auth: Auth) -> anyhow::Result<Keys> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let read = || async {
-        let found = tokio::time::timeout(LIMIT, api.get_opt(name)).await;
-        anyhow::Ok(found.context("the API server did not answer in time")??)
-    };
     let what = || format!("cannot read the Secret '{name}' in namespace '{namespace}'");
-    let secret = if let Some(secret) = read().await.with_context(what)? {
+    let secret = if let Some(secret) = read(&api, name).await.with_context(what)? {
         secret
     } else {
         // Nobody else writes it, and only one creation succeeds.
@@ -70,7 +66,10 @@ pub async fn keys(client: &Client, namespace: &str, name: &str, auth: Auth) -> a
             Err(WriteError::Conflict) => {}
             Err(error) => return Err(error).with_context(|| format!("cannot make the Secret '{name}'")),
         }
-        read().await.with_context(what)?.context("the Secret with the broker's keys is gone again")?
+        read(&api, name)
+            .await
+            .with_context(what)?
+            .context("the Secret with the broker's keys is gone again")?
     };
     let data = secret.data.unwrap_or_default();
     let text = |key: &str| data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
@@ -89,6 +88,31 @@ pub async fn keys(client: &Client, namespace: &str, name: &str, auth: Auth) -> a
         operator: text(OPERATOR).unwrap_or_default(),
         key: needed(MESSAGES)?.trim().as_bytes().to_vec(),
     })
+}
+
+/// The operator's credentials in the Secret; empty where the broker asks for none. Nothing is made.
+///
+/// # Errors
+/// The API server does not answer or refuses; or there is no such Secret, or it lacks them.
+pub async fn operator(client: &Client, namespace: &str, name: &str) -> anyhow::Result<String> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let what = || format!("cannot read the Secret '{name}' in namespace '{namespace}'");
+    let secret = read(&api, name).await.with_context(what)?;
+    let data = secret.and_then(|secret| secret.data).with_context(|| {
+        format!(
+            "there is no Secret '{name}' in namespace '{namespace}': say by --install-namespace and --broker-secret \
+             where the install has it"
+        )
+    })?;
+    let credentials = data
+        .get(OPERATOR)
+        .with_context(|| format!("the Secret '{name}' in namespace '{namespace}' lacks '{OPERATOR}'"))?;
+    Ok(String::from_utf8_lossy(&credentials.0).into_owned())
+}
+
+async fn read(api: &Api<Secret>, name: &str) -> anyhow::Result<Option<Secret>> {
+    let found = tokio::time::timeout(LIMIT, api.get_opt(name)).await;
+    Ok(found.context("the API server did not answer in time")??)
 }
 
 fn make(namespace: &str, name: &str, auth: Auth) -> anyhow::Result<Secret> {

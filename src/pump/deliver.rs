@@ -9,7 +9,6 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
-use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -59,12 +58,12 @@ enum End {
 
 impl Node {
     /// Does everything for one message.
-    pub(super) async fn deliver(self: Arc<Self>, seat: Seat, payload: Bytes, stored: Timestamp) {
+    pub(super) async fn deliver(self: Arc<Self>, seat: Seat, payload: Bytes) {
         let _flying = self.metrics.fly();
         let given_up = step::given_up(seat.attempts, self.work.retry).filter(|_| !self.handler.waits());
         let failure = match given_up {
             Some(reason) => Failure::last(reason),
-            None => match Input::read(payload.clone(), stored) {
+            None => match Input::read(payload.clone(), seat.queued) {
                 Err(reason) => Failure::last(reason),
                 Ok(input) => match self.handle(&input).await {
                     End::Done => {
@@ -178,8 +177,7 @@ impl Node {
     /// Makes a dead letter of a message.
     async fn bury(&self, seat: &Seat, payload: Bytes, reason: &str) {
         let Place { namespace, flow, node } = &self.place;
-        let message =
-            Input::read(payload.clone(), Timestamp::UNIX_EPOCH).map(|input| input.id).unwrap_or_default();
+        let message = Input::read(payload.clone(), seat.queued).map(|input| input.id).unwrap_or_default();
         let letter = DeadLetter {
             reason,
             namespace,
@@ -188,6 +186,7 @@ impl Node {
             attempts: seat.attempts,
             id: &message,
             sequence: seat.sequence(),
+            queued: seat.queued.as_nanosecond(),
             time: clock::now(),
         };
         if let Err(error) = self.store(letter.subject(), letter.headers(), payload).await {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::jetstream::AckKind;
 use async_nats::{Client, Subject};
+use k8s_openapi::jiff::Timestamp;
 
 /// How many messages may have deliveries that do not count, before all of them count again.
 const FORGIVEN_MAX: usize = 10_000;
@@ -34,15 +35,17 @@ struct Held {
 pub struct Seat {
     flight: Arc<Flight>,
     sequence: u64,
+    /// When it came into its queue.
+    pub queued: Timestamp,
     /// Which attempt it is, from 1.
     pub attempts: u64,
 }
 
 impl Flight {
-    /// Takes a delivery. `None`: the message is here already.
+    /// Takes a delivery of what has this place in its queue, since this time. `None`: the message is here already.
     pub fn take(
         self: &Arc<Self>,
-        sequence: u64,
+        (sequence, queued): (u64, Timestamp),
         delivered: u64,
         reply: Subject,
         bytes: usize,
@@ -62,7 +65,7 @@ impl Flight {
                 free.insert(Held { reply, bytes });
                 let forgiven = table.forgiven.get(&sequence).copied().unwrap_or_default();
                 let attempts = delivered.saturating_sub(forgiven).max(1);
-                Some(Seat { flight: Arc::clone(self), sequence, attempts })
+                Some(Seat { flight: Arc::clone(self), sequence, queued, attempts })
             }
         }
     }
@@ -124,23 +127,23 @@ mod tests {
     #[test]
     fn a_message_that_is_here_already_is_not_taken_again_and_costs_no_attempt() {
         let flight = Arc::new(Flight::default());
-        let seat = flight.take(7, 1, "reply.1".into(), 10).unwrap();
+        let seat = flight.take((7, Timestamp::UNIX_EPOCH), 1, "reply.1".into(), 10).unwrap();
         assert_eq!((seat.attempts, flight.size()), (1, (1, 10)));
-        assert!(flight.take(7, 2, "reply.2".into(), 10).is_none());
+        assert!(flight.take((7, Timestamp::UNIX_EPOCH), 2, "reply.2".into(), 10).is_none());
         assert_eq!(seat.reply(), Subject::from("reply.2"));
         drop(seat);
         assert_eq!(flight.size(), (0, 0));
         // It failed once; the server counts three deliveries by now.
-        assert_eq!(flight.take(7, 3, "reply.3".into(), 10).unwrap().attempts, 2);
+        assert_eq!(flight.take((7, Timestamp::UNIX_EPOCH), 3, "reply.3".into(), 10).unwrap().attempts, 2);
     }
 
     #[test]
     fn a_message_that_is_done_is_forgotten() {
         let flight = Arc::new(Flight::default());
-        let seat = flight.take(7, 1, "reply.1".into(), 10).unwrap();
-        assert!(flight.take(7, 2, "reply.2".into(), 10).is_none());
+        let seat = flight.take((7, Timestamp::UNIX_EPOCH), 1, "reply.1".into(), 10).unwrap();
+        assert!(flight.take((7, Timestamp::UNIX_EPOCH), 2, "reply.2".into(), 10).is_none());
         seat.forget();
         drop(seat);
-        assert_eq!(flight.take(7, 5, "reply.3".into(), 10).unwrap().attempts, 5);
+        assert_eq!(flight.take((7, Timestamp::UNIX_EPOCH), 5, "reply.3".into(), 10).unwrap().attempts, 5);
     }
 }

@@ -20,7 +20,7 @@ pub struct Input {
     /// Where it comes from: what a node gives has the same, unless it says otherwise.
     pub metadata: Option<Box<RawValue>>,
     /// When it came into its queue.
-    pub stored: Timestamp,
+    pub queued: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -31,11 +31,11 @@ struct Head {
 }
 
 impl Input {
-    /// Reads what was in a queue, since `stored`.
+    /// Reads what was in a queue, since `queued`.
     ///
     /// # Errors
     /// It is no message, and why.
-    pub fn read(payload: Bytes, stored: Timestamp) -> Result<Self, String> {
+    pub fn read(payload: Bytes, queued: Timestamp) -> Result<Self, String> {
         // A list of parts would be read as one, too.
         if !payload.trim_ascii_start().starts_with(b"{") {
             return Err("it is no message: it must be a JSON object".into());
@@ -48,7 +48,7 @@ impl Input {
             return Err(format!("it is no message: `id` must be 1 to {ID_MAX} visible ASCII characters"));
         }
         let metadata = head.metadata.filter(|raw| raw.get().starts_with('{'));
-        Ok(Self { id: head.id, metadata, payload, stored })
+        Ok(Self { id: head.id, metadata, payload, queued })
     }
 
     /// What it is about, as JSON; `null` where it does not say.

@@ -171,12 +171,13 @@ impl Turning {
             tracing::warn!("The message broker sent something that is no message of a queue");
             return;
         };
-        let (sequence, delivered) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
-        let stored = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).unwrap_or_default();
+        let queued = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).unwrap_or_default();
+        let place = (info.stream_sequence, queued);
+        let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let message = message.message;
         let (Some(reply), bytes) = (message.reply, message.length) else { return };
-        if let Some(seat) = self.node.flight.take(sequence, delivered, reply, bytes) {
-            self.tasks.spawn(Arc::clone(&self.node).deliver(seat, message.payload, stored));
+        if let Some(seat) = self.node.flight.take(place, delivered, reply, bytes) {
+            self.tasks.spawn(Arc::clone(&self.node).deliver(seat, message.payload));
         }
     }
 

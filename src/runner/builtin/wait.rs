@@ -34,16 +34,16 @@ impl Wait {
     }
 
     /// How long a message still waits that came into the queue at a time; none where its time has come.
-    fn left(&self, stored: Timestamp, now: Timestamp) -> Option<Duration> {
+    fn left(&self, queued: Timestamp, now: Timestamp) -> Option<Duration> {
         // A clock that was set back is no reason to wait for longer than the node says.
-        let waited = Duration::try_from(now.duration_since(stored)).unwrap_or_default();
+        let waited = Duration::try_from(now.duration_since(queued)).unwrap_or_default();
         self.0.checked_sub(waited).filter(|left| !left.is_zero())
     }
 }
 
 impl Handle for Wait {
     fn handle<'a>(&'a self, input: &'a Input) -> BoxFuture<'a, Attempt> {
-        let attempt = match self.left(input.stored, clock::now()) {
+        let attempt = match self.left(input.queued, clock::now()) {
             Some(left) => Attempt::NotYet(left),
             None => Attempt::Answer(input.payload.clone(), None),
         };
