@@ -7,7 +7,7 @@
 //! | `equals: {field: scalar}` | the field is that string, number, boolean or null |
 //! | `in: {field: [scalar, …]}` | the field is one of them |
 //! | `range: {field: {gt, gte, lt, lte}}` | the field is a number within these bounds |
-//! | `regexp: {field: "re"}` or `{field: {value, flags}}` | the field is a string that the expression is found in |
+//! | `regexp: {field: "re"}` or `{field: {value, flags}}` | the field is a string of at most 64 KiB that the expression is found in |
 //! | `exists: "field"` or `'field["v"]'` or `{field: …}` | the field is there (null is); the array has that scalar |
 //! | `missing: …` | `exists` does not match |
 //! | `ids: {values: ["a", …]}` | its `_id`, or its `id` where there is no `_id`, is one of them |

@@ -17,6 +17,9 @@ pub const PATTERN_BYTES: usize = 1024;
 /// The most bytes of one compiled regular expression.
 pub const PATTERN_SIZE: usize = 256 << 10;
 /// The most bytes of all compiled regular expressions of one filter.
-pub const PATTERN_TOTAL: usize = 1 << 20;
+pub const PATTERN_TOTAL: usize = 512 << 10;
+/// The most bytes of a text that is searched; no regular expression is found in a longer one. What an expression can cost
+/// is its size times the text's: within both limits that is half a second for the worst, and a millisecond for most.
+pub const PATTERN_TEXT: usize = 64 << 10;
 /// The most bytes of the states that matching one regular expression keeps at hand.
 pub const PATTERN_CACHE: usize = 256 << 10;

@@ -7,7 +7,7 @@ mod dialect;
 
 use regex::{Regex, RegexBuilder};
 
-use super::limits::{PATTERN_BYTES, PATTERN_CACHE, PATTERN_SIZE, PATTERN_TOTAL};
+use super::limits::{PATTERN_BYTES, PATTERN_CACHE, PATTERN_SIZE, PATTERN_TEXT, PATTERN_TOTAL};
 
 /// The sizes, in bytes, that a compiled expression is charged: the first that it fits into.
 const SIZES: [usize; 4] = [PATTERN_SIZE >> 6, PATTERN_SIZE >> 4, PATTERN_SIZE >> 2, PATTERN_SIZE];
@@ -94,9 +94,9 @@ impl Pattern {
         })
     }
 
-    /// Whether it is found anywhere in a text.
+    /// Whether it is found anywhere in a text that is not too long.
     pub fn is_in(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        text.len() <= PATTERN_TEXT && self.regex.is_match(text)
     }
 }
 
