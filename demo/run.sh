@@ -84,6 +84,68 @@ stop() {
   echo "a request now: $(status "http://$GATEWAY/hook/$namespace/$flow?id=$stamp-4")"
 }
 
+# apply FILE, with the image of the component that the cluster can pull.
+apply() { sed "s|rig.local/component:1|$COMPONENT_IMAGE|" "$1" | kubectl -n "$namespace" apply -f -; }
+
+# The last messages that a log node of the flow with a schedule has shown.
+logged() {
+  kubectl -n "$namespace" logs deployment/millrace-runner --tail 400 | grep 'new-orders' | grep -E "node=?[^ ]*\b$1\b" | tail -n "$2"
+}
+
+has_logged() { [ -n "$(logged "$1" 1)" ]; }
+
+# How late due times were: from the metrics of the operator that leads.
+skew() {
+  local leader
+  leader=$(kubectl -n "$system" get lease millrace-operator -o jsonpath='{.spec.holderIdentity}')
+  kubectl get --raw "/api/v1/namespaces/$system/pods/$leader:8081/proxy/metrics" | awk '
+    /^millrace_scheduler_skew_seconds_sum/ {sum = $2}
+    /^millrace_scheduler_skew_seconds_count/ {count = $2}
+    /^millrace_scheduler_skew_seconds_bucket/ {
+      match($1, /le="[^"]*"/); le[++n] = substr($1, RSTART + 4, RLENGTH - 5); seen[n] = $2
+    }
+    END {
+      if (count == 0) { print "no due time yet"; exit }
+      for (i = 1; i <= n && seen[i] < count; i++);
+      printf "%d due times, each stored once: %.1f ms late on average, all within %s s\n", count, sum / count * 1000, le[i]
+    }'
+}
+
+letters=(kubectl -n "$system" exec deploy/millrace-operator -- /millrace dead-letters)
+
+has_letters() { "${letters[@]}" list -n "$namespace" --flow new-orders 2> /dev/null | grep -q approve; }
+
+schedule() {
+  say "7. A schedule: every five seconds the shop is asked for new orders; edges send large and small ones different ways"
+  if [ -z "${COMPONENT_IMAGE:-}" ]; then
+    echo "COMPONENT_IMAGE is not given: this part needs it, as the shop that is asked"
+    return
+  fi
+  apply examples/scheduled-flow/shop.yaml
+  apply examples/scheduled-flow/flow.yaml
+  kubectl -n "$namespace" rollout status deployment/shop --timeout=2m > /dev/null
+  run kubectl -n "$namespace" wait flow/new-orders --for=condition=Ready --timeout=3m
+  kubectl -n "$namespace" get flow new-orders -o jsonpath='{range .status.conditions[?(@.type=="TriggerArmed")]}{.type}: {.message}{"\n"}{end}'
+  eventually "an order of each kind" has_logged large
+  eventually "an order of each kind" has_logged small
+  logged large 2
+  logged small 2
+  skew
+  say "8. A component that fails on purpose: tried again, then a dead letter, put right and replayed"
+  eventually "a dead letter" has_letters
+  run "${letters[@]}" list -n "$namespace" --flow new-orders
+  local id
+  id=$("${letters[@]}" list -n "$namespace" --flow new-orders -o json | head -n 1 | sed 's/.*"id":\([0-9]*\).*/\1/')
+  run "${letters[@]}" show "$id"
+  run kubectl -n "$namespace" patch flow new-orders --type=json \
+    -p '[{"op":"replace","path":"/spec/graph/nodes/4/function","value":"echo"}]'
+  run kubectl -n "$namespace" wait flow/new-orders --for=condition=Ready --timeout=2m
+  kubectl -n "$namespace" rollout status "$(kubectl -n "$namespace" get deployment -l millrace.dev/node=approve -o name)" --timeout=2m > /dev/null
+  run "${letters[@]}" replay --all -n "$namespace" --flow new-orders
+  skew
+  run kubectl -n "$namespace" patch flow new-orders --type=merge -p '{"spec":{"suspend":true}}'
+}
+
 report() {
   say "What happened"
   kubectl -n "$namespace" get flow "$flow" -o jsonpath='{range .status.transitions.recent[*]}{.counter}{"\t"}{.time}{"\t"}{.event}{"\n"}{end}'
@@ -98,6 +160,8 @@ curl -i http://$GATEWAY/hook/$namespace/$flow -H 'content-type: application/json
 kubectl -n $namespace logs deployment/millrace-runner -f
 kubectl -n $namespace delete pod -l millrace.dev/flow=$flow      # requests go on: the queue buffers
 kubectl -n $namespace patch fl $flow --type=merge -p '{"spec":{"suspend":true}}'
+kubectl -n $namespace patch fl new-orders --type=merge -p '{"spec":{"suspend":false}}'   # the schedule again
+kubectl -n $system exec deploy/millrace-operator -- /millrace dead-letters list -A
 EOT
   [ -n "${CONTEXT:-}" ] || echo "make down"
 }
@@ -107,4 +171,5 @@ install
 start
 requests
 stop
+schedule
 report

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use millrace::api::flow::{Flow, graph};
 use millrace::api::values::Schema;
+use millrace::controllers::flow::validate::validate;
 use serde_json::Value;
 
 fn objects() -> Vec<(PathBuf, Value)> {
@@ -38,6 +39,15 @@ fn every_flow_has_one_entry_and_no_cycle() {
         let edges: Vec<_> =
             flow.spec.graph.edges.iter().map(|edge| (edge.source.as_str(), edge.target.as_str())).collect();
         assert_eq!(graph::entry(&nodes, &edges), Ok(nodes[0]), "{}", file.display());
+    }
+}
+
+#[test]
+fn every_flow_can_be_acted_on() {
+    for (file, object) in of_kind("Flow") {
+        let flow: Flow = serde_json::from_value(object).unwrap();
+        let refused = validate(&flow.spec).map(drop).map_err(|invalid| invalid.message);
+        assert_eq!(refused, Ok(()), "{}", file.display());
     }
 }
 

@@ -314,6 +314,18 @@ fn nodes() -> Vec<Row> {
             "an object in this namespace",
         ),
         image("a backoff of nothing", "retry/backoff", json!("0ms"), "a duration must be more than zero"),
+        image(
+            "a longest backoff of nothing",
+            "retry/maxBackoff",
+            json!("0s"),
+            "a duration must be more than zero",
+        ),
+        image(
+            "a longest backoff in words",
+            "retry/maxBackoff",
+            json!("a while"),
+            "a duration must be whole numbers",
+        ),
     ]
 }
 

@@ -44,7 +44,7 @@ pub fn flow() -> Value {
                     {
                         "id": "fetch", "image": "registry.example/erp-adapter:1.4", "function": "getOrders",
                         "fields": free(), "credentials": { "secretRef": { "name": "erp" } },
-                        "replicas": { "min": 1 }, "retry": { "limit": 8, "backoff": "1s" }, "timeout": "90s",
+                        "replicas": { "min": 1 }, "retry": { "limit": 8, "backoff": "1s", "maxBackoff": "1m" }, "timeout": "90s",
                         "port": 8080,
                         "env": [
                             { "name": "LOG_LEVEL", "value": "debug" },
