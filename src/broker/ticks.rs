@@ -104,6 +104,7 @@ impl Ticks {
 
     /// Stores ticks of one namespace's Flows, each of them or not: gives the sequence of its ledger's new entry. One that
     /// cannot be stored keeps no other from being stored.
+    #[must_use]
     pub fn store(
         &self,
         namespace: NamespaceName,

@@ -25,7 +25,7 @@ const MAPPED_MAX: usize = 64 << 20;
 /// The edges that lead away from a node.
 #[derive(Debug)]
 pub struct Edges {
-    edges: Vec<Edge>,
+    all: Vec<Edge>,
     lane: Option<Arc<Lane>>,
     timeout: Duration,
 }
@@ -54,11 +54,11 @@ impl Edges {
     /// # Errors
     /// A condition cannot be read, or there is a mapping and no lane.
     pub fn load(work: &NodeWork, lane: Option<Arc<Lane>>) -> Result<Self, String> {
-        let edges = work.targets.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let all = work.targets.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if lane.is_none() && needs_lane(work) {
             return Err("nothing here evaluates the mappings of its edges".into());
         }
-        Ok(Self { edges, lane, timeout: work.timeout() })
+        Ok(Self { all, lane, timeout: work.timeout() })
     }
 
     /// Which ways the messages of an answer go.
@@ -87,8 +87,8 @@ impl Edges {
 
     /// The edges whose condition holds for a message.
     fn open(&self, input: &Input, parts: Parts<'_>) -> Result<Vec<&Edge>, Failure> {
-        if self.edges.iter().all(|edge| edge.condition.is_none()) {
-            return Ok(self.edges.iter().collect());
+        if self.all.iter().all(|edge| edge.condition.is_none()) {
+            return Ok(self.all.iter().collect());
         }
         let text = whole(input, parts);
         let message: Value = serde_json::from_slice(&text).map_err(|error| {
@@ -96,7 +96,7 @@ impl Edges {
         })?;
         let holds =
             |edge: &&Edge| edge.condition.as_ref().is_none_or(|condition| condition.matches(&message));
-        Ok(self.edges.iter().filter(holds).collect())
+        Ok(self.all.iter().filter(holds).collect())
     }
 
     async fn map(&self, edge: &Edge, jq: &str, input: &Input, parts: Parts<'_>) -> Result<Bytes, Failure> {

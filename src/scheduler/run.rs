@@ -203,9 +203,9 @@ impl<C: Clock, F: Fn(ObjectRef<Flow>)> Running<C, F> {
         self.tasks.spawn(async move {
             let _turn = stores.acquire().await;
             exit.sending();
-            let stored = ticks.store(namespace, batch).await;
+            let done = ticks.store(namespace, batch).await;
             exit.stored();
-            Done::Stored(stored)
+            Done::Stored(done)
         });
     }
 
@@ -241,7 +241,7 @@ impl<C: Clock, F: Fn(ObjectRef<Flow>)> Running<C, F> {
         match stored {
             Ok(_) => tracing::debug!(flow = %tick.flow, due = %tick.due, "Stored a tick"),
             Err(error) => {
-                tracing::warn!(flow = %tick.flow, due = %tick.due, %error, "Could not store a tick yet")
+                tracing::warn!(flow = %tick.flow, due = %tick.due, %error, "Could not store a tick yet");
             }
         }
         let (commands, changed) = self.table.stored(tick, stored, now);

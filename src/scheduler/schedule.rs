@@ -111,7 +111,10 @@ fn reason(error: &CronError) -> String {
 
 /// Schedules by what they say: flows that say the same share one.
 #[derive(Debug, Default)]
-pub struct Schedules(Mutex<HashMap<(String, Option<String>), Weak<Schedule>>>);
+pub struct Schedules(Mutex<HashMap<Said, Weak<Schedule>>>);
+
+/// A cron expression, and the name of a time zone.
+type Said = (String, Option<String>);
 
 impl Schedules {
     /// The schedule of a cron trigger.

@@ -94,14 +94,13 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<An
 /// One call of a function.
 async fn function(path: &str, query: Option<&str>, input: Value) -> Answer {
     match path {
-        "/" | "/echo" => message(&input),
         "/enrich" => message(&enriched(&input)),
         "/split" => message(&split(&input)),
         "/drop" => text(StatusCode::NO_CONTENT, ""),
         "/poison" if input["body"]["id"] == "poison" => {
             text(StatusCode::INTERNAL_SERVER_ERROR, "this message is poison\n")
         }
-        "/poison" => message(&input),
+        "/" | "/echo" | "/poison" => message(&input),
         "/fail" => text(StatusCode::INTERNAL_SERVER_ERROR, "this function fails\n"),
         "/reject" => text(StatusCode::UNPROCESSABLE_ENTITY, "this function wants nothing\n"),
         "/garbage" => text(StatusCode::OK, "<html>no message</html>\n"),
