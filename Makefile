@@ -8,14 +8,14 @@ RIG    = $(TARGET)/debug/rig
 ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench up down status program image test generate lint
+.PHONY: help demo bench bench-ticks bench-hops soak up down status program image test generate lint
 
 # Static, so that an image needs nothing else.
 HOST    := $(shell rustc -vV | sed -n 's/host: //p')
 SHIPPED  = $(TARGET)/image/$(HOST)/image
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Install the chart into the node, run a flow and show it; CONTEXT=name IMAGE=ref: in a cluster of yours
 	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' COMPONENT_IMAGE='$(COMPONENT_IMAGE)' MAKE='$(MAKE)' RIG='$(RIG)' demo/run.sh
@@ -56,6 +56,15 @@ else ifeq ($(ROOT),sudo)
 else
 	@echo 'The tests of the node were left out: they need root, or sudo without a password.'
 endif
+
+bench-ticks: ## Measure how late ticks are when many schedules are due at once
+	$(CARGO) bench --locked --profile dev --bench ticks
+
+bench-hops: program ## Measure messages through five built-in nodes against loops by hand
+	$(CARGO) bench --locked --profile dev --bench hops
+
+soak: program ## Ten flows with a schedule, for ten minutes, while everything dies at random; needs root
+	$(CARGO) test --locked --features node --test soak -- --ignored --nocapture
 
 generate: ## Write the generated files: crds/, and the chart's copy of them
 	$(CARGO) build --locked --workspace --bins

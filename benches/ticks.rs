@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 /// The seconds between two due times: each is long over when the next one comes.
-const PERIOD: i64 = 20;
+const PERIOD: i64 = 10;
 const ROUNDS: usize = 3;
 
 #[derive(Parser)]

@@ -424,7 +424,8 @@ async fn what_is_wrong_is_said_and_heals_and_disturbs_nobody() {
         .await;
     let failed = install.phase("shop", "bad-jq", Failed).await;
     assert_eq!(said(&failed, Ready).1, "InvalidSpec");
-    install.create("shop", "early", &[json!({"id": "a", "builtin": "wait"})]).await;
+    let early = json!({"id": "a", "builtin": "log", "credentials": {"secretRef": {"name": "erp"}}});
+    install.create("shop", "early", &[early]).await;
     let failed = install.phase("shop", "early", Failed).await;
     assert_eq!(said(&failed, Ready).1, "NotYetSupported");
 

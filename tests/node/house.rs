@@ -1,10 +1,12 @@
 //! A node with the chart installed.
+#![allow(dead_code, reason = "each binary of tests uses its part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream;
 use rig::{Image, Node, Program};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -131,6 +133,17 @@ impl House {
         self.kubectl(&["-n", SYSTEM, "get", "pods", "-l", &selector, path])
     }
 
+    /// The broker as the operator sees it. A pod that takes its place has another address.
+    pub async fn broker(&self) -> jetstream::Context {
+        let path = "-o=jsonpath={.data.operator\\.creds}";
+        let encoded = self.kubectl(&["-n", SYSTEM, "get", "secret", "millrace-broker", path]);
+        let credentials = data_encoding::BASE64.decode(encoded.as_bytes()).unwrap();
+        let credentials = String::from_utf8(credentials).unwrap();
+        let options = async_nats::ConnectOptions::with_credentials(&credentials).unwrap();
+        let client = options.connect(format!("{}:4222", self.pod_address("nats"))).await.unwrap();
+        jetstream::new(client)
+    }
+
     /// Kills one process of a role, as the kernel would that runs out of memory.
     pub fn kill(&self, role: &str) {
         let found = processes::of(role, self.node.address().unwrap());
@@ -190,6 +203,18 @@ impl House {
             eprintln!("$ kubectl {}\n{said}", words.join(" "));
         }
     }
+}
+
+/// All messages of a subject of a stream; none where there is no stream.
+pub async fn messages(broker: &jetstream::Context, stream: &str, subject: &str) -> Vec<Value> {
+    let Ok(stream) = broker.get_stream(stream).await else { return vec![] };
+    let (mut all, mut from) = (vec![], 1);
+    while let Ok(message) = stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await
+    {
+        from = message.sequence + 1;
+        all.push(serde_json::from_slice(&message.payload).unwrap());
+    }
+    all
 }
 
 /// Asks again and again, for as long as anything may take.

@@ -1,4 +1,5 @@
 //! The processes of the node's pods, as the host counts them.
+#![allow(dead_code, reason = "each binary of tests uses its part")]
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -1,4 +1,5 @@
 //! What programs say in their logs, followed from container to container and from pod to pod.
+#![allow(dead_code, reason = "each binary of tests uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;

@@ -7,10 +7,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "the other test on a node needs the rest of it")]
 #[path = "../node/house.rs"]
 mod house;
-#[allow(dead_code, reason = "the other test on a node needs the rest of it")]
 #[path = "../node/processes.rs"]
 mod processes;
 
@@ -38,26 +36,12 @@ struct World {
 impl World {
     async fn build() -> Self {
         let house = House::build().await;
-        let path = "-o=jsonpath={.data.operator\\.creds}";
-        let encoded = house.kubectl(&["-n", SYSTEM, "get", "secret", "millrace-broker", path]);
-        let credentials = data_encoding::BASE64.decode(encoded.as_bytes()).unwrap();
-        let credentials = String::from_utf8(credentials).unwrap();
-        let options = async_nats::ConnectOptions::with_credentials(&credentials).unwrap();
-        let client = options.connect(format!("{}:4222", house.pod_address("nats"))).await.unwrap();
-        Self { house, jetstream: jetstream::new(client) }
+        let jetstream = house.broker().await;
+        Self { house, jetstream }
     }
 
-    /// All messages of a subject of a stream; none where there is no stream.
     async fn messages(&self, stream: &str, subject: &str) -> Vec<Value> {
-        let Ok(stream) = self.jetstream.get_stream(stream).await else { return vec![] };
-        let (mut all, mut from) = (vec![], 1);
-        while let Ok(message) =
-            stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await
-        {
-            from = message.sequence + 1;
-            all.push(serde_json::from_slice(&message.payload).unwrap());
-        }
-        all
+        house::messages(&self.jetstream, stream, subject).await
     }
 
     /// What waits for the node `first` of a flow.
