@@ -17,7 +17,7 @@ use millrace::broker::work::{FlowWork, Handler, NodeWork, RetryPolicy, Target};
 use rig::Nats;
 use serde_json::json;
 
-const MESSAGES: usize = 2000;
+const MESSAGES: u32 = 2000;
 const ROUNDS: usize = 3;
 const HELD: usize = 16;
 const NODES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -63,7 +63,7 @@ async fn furnish(jetstream: &jetstream::Context) {
 
 /// Puts all messages before the first node.
 async fn fill(jetstream: &jetstream::Context, round: usize) {
-    let put = |number: usize| async move {
+    let put = |number: u32| async move {
         let id = format!("{round}-{number}");
         let message =
             json!({"id": id, "attachments": {}, "body": {"id": number}, "headers": {}, "metadata": {}});
@@ -81,7 +81,7 @@ async fn drain(jetstream: &jetstream::Context) {
     loop {
         let out = stream.info_with_subjects(subject("out")).await.unwrap();
         let out: Vec<_> = out.collect().await;
-        if out.iter().any(|counted| counted.as_ref().is_ok_and(|(_, count)| *count == MESSAGES)) {
+        if out.iter().any(|counted| counted.as_ref().is_ok_and(|(_, count)| *count == MESSAGES as usize)) {
             stream.purge().filter(subject("out")).await.unwrap();
             return;
         }
@@ -93,7 +93,7 @@ fn program() -> PathBuf {
     let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/image");
     let hosts = std::fs::read_dir(target).into_iter().flatten().flatten();
     let built = hosts.map(|host| host.path().join("image/millrace")).find(|program| program.exists());
-    built.expect("run `make program` first")
+    built.unwrap_or_else(|| panic!("the shipped program is not there: run `make program`"))
 }
 
 fn runner(url: &str) -> Child {
@@ -155,7 +155,7 @@ async fn main() {
         fill(&jetstream, round * 2).await;
         let (began, mut runner) = (Instant::now(), runner(nats.url()));
         drain(&jetstream).await;
-        let built_in = MESSAGES as f64 / began.elapsed().as_secs_f64();
+        let built_in = f64::from(MESSAGES) / began.elapsed().as_secs_f64();
         runner.kill().unwrap();
         runner.wait().unwrap();
 
@@ -167,7 +167,7 @@ async fn main() {
             .map(|(node, next)| tokio::spawn(by_hand(jetstream.clone(), node, next)))
             .collect();
         drain(&jetstream).await;
-        let raw = MESSAGES as f64 / began.elapsed().as_secs_f64();
+        let raw = f64::from(MESSAGES) / began.elapsed().as_secs_f64();
         loops.iter().for_each(tokio::task::JoinHandle::abort);
         println!("built-in nodes {built_in:>7.0}   by hand {raw:>7.0}   ratio {:.2}", built_in / raw);
     }

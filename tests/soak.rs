@@ -81,8 +81,12 @@ async fn arrived(broker: &jetstream::Context, flow: &str) -> Vec<Timestamp> {
 async fn ten_schedules_lose_nothing_and_double_nothing_while_everything_dies() {
     let house = House::build().await;
     let names: Vec<_> = (0..FLOWS).map(|number| format!("flow-{number}")).collect();
-    names.iter().for_each(|name| house.apply(&flow(name)));
-    names.iter().for_each(|name| house.wait(name, "Active"));
+    for name in &names {
+        house.apply(&flow(name));
+    }
+    for name in &names {
+        house.wait(name, "Active");
+    }
     let seconds =
         std::env::var("MILLRACE_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
     let seed = fastrand::u64(..);
