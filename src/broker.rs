@@ -10,6 +10,7 @@
 //!   message      what flows from node to node, and what becomes of it where a node cannot handle it
 //!   dead_letters what no node could handle: read, queued again, removed
 //!   work         what the operator tells pumps and runners to do, and what runners answer
+//!   member       the same for the agents of Instances, and seal for what is secret of it
 //!   buckets      the two key-value buckets in which they do so
 //!   gateways     how far the gateways have come
 //!   event_log    every transition of every object
@@ -21,7 +22,9 @@ pub mod credentials;
 pub mod dead_letters;
 pub mod event_log;
 pub mod gateways;
+pub mod member;
 pub mod message;
+pub mod seal;
 pub mod settings;
 pub mod streams;
 pub mod subject;

@@ -49,6 +49,8 @@ pub mod placement;
         description = "How many members there are."),
     printcolumn(name = "Active", type_ = "integer", json_path = ".status.activeReplicas",
         description = "How many of them serve."),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.address", priority = 1,
+        description = "Where the members are reached."),
     printcolumn(name = "Wanted", type_ = "integer", json_path = ".spec.replicas", priority = 1,
         description = "How many members are wished for, before `instances` limits it."),
     printcolumn(name = "Updated", type_ = "integer", json_path = ".status.updatedReplicas", priority = 1,
@@ -255,6 +257,11 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
+    /// Where the members are reached: the name of the cluster's Service, as it is resolved inside the Kubernetes
+    /// cluster. Absent: the cartridge has no ports. Example: `tomcat-7wq5xk2hbn4a.shop.svc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub address: Option<String>,
     /// How many members are active: they serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

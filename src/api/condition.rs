@@ -153,6 +153,24 @@ pub enum Reason {
     TriggerArmed,
     /// Messages of a Flow could not be handled.
     DeadLetters,
+    /// Every import that is required has an export to go with it.
+    ImportsResolved,
+    /// An import that is required has none.
+    ImportsMissing,
+    /// The process of the application runs.
+    Running,
+    /// The process of the application does not run.
+    NotRunning,
+    /// The application answers.
+    Serving,
+    /// The node that the pod runs on does not answer.
+    NodeLost,
+    /// An object that is to be made has a name that belongs to somebody else's.
+    NameConflict,
+    /// The API server does not take an object that is to be made: quota, Pod Security, a policy.
+    Refused,
+    /// No partition has room for more members.
+    NoRoom,
 }
 
 impl fmt::Display for Reason {

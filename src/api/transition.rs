@@ -69,14 +69,28 @@ pub enum Event {
     ClusterFailed,
     /// A Cluster is being deleted.
     ClusterTerminating,
-    /// A member of a Cluster was made.
+    /// An Instance was made: a member of a Cluster, or one of its own.
     MemberCreated,
+    /// The pod of an Instance is there, and its application is to start.
+    MemberStarting,
     /// An Instance waits for an import.
     InstanceUnresolved,
+    /// The process of an Instance's application runs.
+    MemberStarted,
     /// A member serves.
     MemberActivated,
     /// A member left the load balancer.
     MemberLeft,
+    /// A member runs outside of the load balancer, as was asked for.
+    MemberInMaintenance,
+    /// An Instance is on its way to rest.
+    MemberStopping,
+    /// The application of an Instance is stopped, as was asked for.
+    MemberStopped,
+    /// An Instance has no pod, as was asked for.
+    MemberUndeployed,
+    /// An Instance cannot go on until a person acts.
+    MemberFailed,
     /// A member is gone.
     MemberTerminated,
 }

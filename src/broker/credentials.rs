@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::subject;
-use crate::api::name::{FlowName, NamespaceName, NodeId};
+use crate::api::name::{FlowName, InstanceName, NamespaceName, NodeId};
 
 /// What an install needs once; all of it is secret but the text for the server.
 #[derive(Clone)]
@@ -117,6 +117,24 @@ impl Issuer {
         user(account, &key, &name, &of_node(namespace, flow, node), made)
     }
 
+    /// The credentials of the agent of an Instance; empty where the broker asks for none. `made` is when the Instance was, in
+    /// seconds since 1970.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn instance(
+        &self,
+        namespace: &NamespaceName,
+        instance: &InstanceName,
+        uid: &str,
+        made: i64,
+    ) -> Result<String, KeyError> {
+        let Some(account) = &self.account else { return Ok(String::new()) };
+        let name = format!("instance.{namespace}.{instance}");
+        let key = key_of(account, &format!("{name}/{uid}"))?;
+        user(account, &key, &name, &of_instance(namespace, instance), made)
+    }
+
     /// The credentials of the runner of a namespace; empty where the broker asks for none. `made` is when the namespace was.
     ///
     /// # Errors
@@ -146,6 +164,23 @@ fn of_node(namespace: &NamespaceName, flow: &FlowName, node: &NodeId) -> Rights 
         subject::dead_letter(namespace, flow, node),
     ];
     Rights { publish: publish.into(), subscribe: [format!("_IB.{namespace}.{flow}.>")].into() }
+}
+
+/// It reads its own key of the one bucket, and writes its own of the other.
+fn of_instance(namespace: &NamespaceName, instance: &InstanceName) -> Rights {
+    let key = subject::instance_key(namespace, instance);
+    Rights {
+        publish: [
+            format!("$JS.API.DIRECT.GET.KV_desired.{}", subject::written(subject::DESIRED, &key)),
+            subject::written(subject::OBSERVED, &key),
+        ]
+        .into(),
+        subscribe: [
+            format!("{}.>", subject::instance_inbox(namespace, instance)),
+            subject::stored(subject::DESIRED, &key),
+        ]
+        .into(),
+    }
 }
 
 fn of_runner(namespace: &NamespaceName) -> Rights {

@@ -3,7 +3,7 @@
 //! Namespaces, Flows and nodes are DNS labels, so that no name holds a `.`, and `_` cannot occur in one: `<flow>_<node>`
 //! is the durable of one node only.
 
-use crate::api::name::{FlowName, NamespaceName, NodeId};
+use crate::api::name::{FlowName, InstanceName, NamespaceName, NodeId};
 
 /// The stream that keeps what no node could handle.
 pub const DEAD_LETTERS: &str = "MILLRACE_DEAD";
@@ -98,6 +98,18 @@ pub fn event(namespace: &NamespaceName, plural: &str, name: &str) -> String {
 #[must_use]
 pub fn flow_key(namespace: &NamespaceName, flow: &FlowName) -> String {
     format!("flow.{namespace}.{flow}")
+}
+
+/// The key of an Instance in [`DESIRED`] and [`OBSERVED`].
+#[must_use]
+pub fn instance_key(namespace: &NamespaceName, instance: &InstanceName) -> String {
+    format!("instance.{namespace}.{instance}")
+}
+
+/// What the inboxes of the agent of an Instance begin with: only it may hear there. No Flow has such a name.
+#[must_use]
+pub fn instance_inbox(namespace: &NamespaceName, instance: &InstanceName) -> String {
+    format!("_IB.{namespace}._instance.{instance}")
 }
 
 /// The subject on which a value of a bucket is written.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::condition::{Reason, Refusal, Summary};
+use crate::api::transition::Event;
 
 /// Where an Instance is in its life: Created, Starting, Unresolved, Started, Active on the way up; Stopping on the way
 /// to Stopped, `NotDeployed` or deletion; Maintenance outside of the load balancer; Failed when a person must act.
@@ -37,6 +38,24 @@ pub enum InstancePhase {
 impl fmt::Display for InstancePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What is announced when it is reached.
+impl From<InstancePhase> for Event {
+    fn from(phase: InstancePhase) -> Self {
+        match phase {
+            InstancePhase::Stopping => Self::MemberStopping,
+            InstancePhase::NotDeployed => Self::MemberUndeployed,
+            InstancePhase::Stopped => Self::MemberStopped,
+            InstancePhase::Maintenance => Self::MemberInMaintenance,
+            InstancePhase::Failed => Self::MemberFailed,
+            InstancePhase::Active => Self::MemberActivated,
+            InstancePhase::Started => Self::MemberStarted,
+            InstancePhase::Unresolved => Self::InstanceUnresolved,
+            InstancePhase::Starting => Self::MemberStarting,
+            InstancePhase::Created => Self::MemberCreated,
+        }
     }
 }
 
