@@ -51,6 +51,7 @@ pub mod caches;
 pub mod dead_letters;
 pub mod flow;
 pub mod foundation;
+pub mod pod;
 pub mod runner;
 pub mod wake;
 

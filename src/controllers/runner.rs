@@ -23,8 +23,9 @@ use crate::broker::subject;
 use crate::broker::work::FlowWork;
 use crate::runtime::{Failure, Next, WriteError, Writer};
 
-use super::flow::build::{BuildConfig, CREDENTIALS_KEY, Identity};
+use super::flow::build::{BuildConfig, Identity};
 use super::flow::{Context, diagnosis};
+use super::pod::CREDENTIALS_KEY;
 use super::wake::NamespaceMeta;
 
 mod pod;

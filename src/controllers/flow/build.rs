@@ -21,10 +21,7 @@ use super::validate::{ImageNode, ValidNode, fields_file};
 
 mod pod;
 
-pub use pod::{
-    AGENT, AGENT_PORT, AGENT_USER, BROKER_PATH, COMPONENT, CREDENTIALS_KEY, OWN_VOLUMES, pod_security, probe,
-    quantities, restricted,
-};
+pub use pod::{COMPONENT, OWN_VOLUMES};
 
 /// Names the content of a Deployment as it was built: one that differs is not current.
 pub const REVISION: &str = "millrace.dev/revision";

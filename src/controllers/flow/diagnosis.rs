@@ -5,7 +5,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::build::{AGENT, COMPONENT};
+use super::build::COMPONENT;
+use crate::controllers::pod::AGENT;
 
 /// A container that has run for so long since it last ended stays up.
 const STAYS: SignedDuration = SignedDuration::from_secs(60);

@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::api::GROUP;
 use crate::api::flow::node::Node;
 
-use super::build::{AGENT, COMPONENT, OWN_VOLUMES};
+use super::build::{COMPONENT, OWN_VOLUMES};
+use crate::controllers::pod::AGENT;
 
 /// Reads the `podTemplate` of a node.
 ///

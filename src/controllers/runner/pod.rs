@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, ResourceRequirements,
-    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    SecretVolumeSource, Volume, VolumeMount,
 };
 
 use crate::api::name::NamespaceName;
-use crate::controllers::flow::build::{
-    AGENT_PORT, AGENT_USER, BROKER_PATH, BuildConfig, CREDENTIALS_KEY, pod_security, probe, quantities,
-    restricted,
+use crate::controllers::flow::build::BuildConfig;
+use crate::controllers::pod::{
+    AGENT_PORT, BROKER_PATH, CREDENTIALS_KEY, own_security, pod_security, probe, quantities,
 };
 
 use super::NAME;
@@ -81,13 +81,7 @@ fn runner(config: &BuildConfig, namespace: &NamespaceName) -> Container {
             limits: Some(quantities([("memory", "768Mi")])),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext {
-            read_only_root_filesystem: Some(true),
-            run_as_user: Some(AGENT_USER),
-            run_as_group: Some(AGENT_USER),
-            run_as_non_root: Some(true),
-            ..restricted()
-        }),
+        security_context: Some(own_security()),
         volume_mounts: Some(vec![VolumeMount {
             name: BROKER.into(),
             mount_path: BROKER_PATH.into(),

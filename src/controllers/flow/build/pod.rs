@@ -1,43 +1,32 @@
 //! The pod of a node: the user's component, and beside it the agent that moves its messages.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapKeySelector, Container, ContainerPort, DownwardAPIVolumeFile,
-    DownwardAPIVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, HTTPHeader, KeyToPath, Lifecycle,
-    LifecycleHandler, ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource, HTTPGetAction, HTTPHeader,
+    KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSpec, ResourceRequirements,
+    SecretVolumeSource, Volume,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::container;
 use crate::api::flow::node::Node;
 use crate::broker::work::{NodeWork, Target};
+use crate::controllers::pod::{
+    AGENT, AGENT_PORT, BROKER_PATH, CREDENTIALS_KEY, environment, mount, own_security, pod_security, probe,
+    quantities, resources, restricted, variable,
+};
 
 use super::super::validate::ValidNode;
 use super::{BuildConfig, FIELDS, Identity, credentials_key};
 
 /// The user's container.
 pub const COMPONENT: &str = "component";
-/// The sidecar.
-pub const AGENT: &str = "millrace-agent";
-/// Where the agent answers to the kubelet.
-pub const AGENT_PORT: u16 = 8687;
-/// The file of the credentials.
-pub const CREDENTIALS_KEY: &str = "nats.creds";
 /// The volumes that are ours.
 pub const OWN_VOLUMES: [&str; 3] = [BROKER, NODE, SECRETS];
 
 const BROKER: &str = "millrace-broker";
 const NODE: &str = "millrace-node";
 const SECRETS: &str = "millrace-credentials";
-/// Where the credentials for the broker are mounted.
-pub const BROKER_PATH: &str = "/var/run/millrace/broker";
 const NODE_PATH: &str = "/var/run/millrace/node";
 const SECRETS_PATH: &str = "/var/run/millrace/credentials";
-/// The user that our own containers run as, whatever the component's is.
-pub const AGENT_USER: i64 = 65532;
 
 /// The containers and volumes of a node's pod.
 pub(super) fn spec(
@@ -87,13 +76,7 @@ fn agent(config: &BuildConfig, flow: &Identity, node: &ValidNode, drain_key: &st
             limits: Some(quantities([("memory", memory(&node.work))])),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext {
-            read_only_root_filesystem: Some(true),
-            run_as_user: Some(AGENT_USER),
-            run_as_group: Some(AGENT_USER),
-            run_as_non_root: Some(true),
-            ..restricted()
-        }),
+        security_context: Some(own_security()),
         volume_mounts: Some(vec![mount(BROKER, BROKER_PATH)]),
         ..Container::default()
     }
@@ -141,42 +124,6 @@ fn drain(key: &str) -> LifecycleHandler {
     }
 }
 
-/// A request of the kubelet to one of our own containers.
-#[must_use]
-pub fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
-    Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.into()),
-            port: IntOrString::Int(AGENT_PORT.into()),
-            ..HTTPGetAction::default()
-        }),
-        period_seconds: Some(period_seconds),
-        timeout_seconds: Some(2),
-        failure_threshold: Some(failure_threshold),
-        ..Probe::default()
-    }
-}
-
-/// What the Pod Security Standard `restricted` asks of a pod.
-#[must_use]
-pub fn pod_security() -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(true),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
-        ..PodSecurityContext::default()
-    }
-}
-
-/// What the Pod Security Standard `restricted` asks of a container.
-#[must_use]
-pub fn restricted() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
-        ..SecurityContext::default()
-    }
-}
-
 fn volumes(flow: &Identity, node: &ValidNode, given: &Node) -> Vec<Volume> {
     let secret = |volume: &str, name: String| Volume {
         name: volume.into(),
@@ -210,61 +157,4 @@ fn volumes(flow: &Identity, node: &ValidNode, given: &Node) -> Vec<Volume> {
     };
     let credentials = given.credentials.as_ref().map(|from| secret(SECRETS, from.secret_ref.name.clone()));
     [broker, node].into_iter().chain(credentials).collect()
-}
-
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    }
-}
-
-fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
-}
-
-fn environment(given: &container::EnvVar) -> EnvVar {
-    let source = given.value_from.as_ref().map(|from| EnvVarSource {
-        secret_key_ref: from.secret_key_ref.as_ref().map(|key| SecretKeySelector {
-            name: key.name.clone(),
-            key: key.key.clone(),
-            optional: None,
-        }),
-        config_map_key_ref: from.config_map_key_ref.as_ref().map(|key| ConfigMapKeySelector {
-            name: key.name.clone(),
-            key: key.key.clone(),
-            optional: None,
-        }),
-        field_ref: from.field_ref.as_ref().map(|field| ObjectFieldSelector {
-            field_path: field.field_path.clone(),
-            ..ObjectFieldSelector::default()
-        }),
-        ..EnvVarSource::default()
-    });
-    EnvVar { name: given.name.clone(), value: given.value.clone(), value_from: source }
-}
-
-fn resources(given: &container::Resources) -> ResourceRequirements {
-    let amounts = |given: &BTreeMap<String, container::Quantity>| {
-        let amount = |quantity: &container::Quantity| match &quantity.0 {
-            IntOrString::Int(number) => number.to_string(),
-            IntOrString::String(text) => text.clone(),
-        };
-        let all: BTreeMap<_, _> =
-            given.iter().map(|(name, quantity)| (name.clone(), Quantity(amount(quantity)))).collect();
-        (!all.is_empty()).then_some(all)
-    };
-    ResourceRequirements {
-        requests: amounts(&given.requests),
-        limits: amounts(&given.limits),
-        ..ResourceRequirements::default()
-    }
-}
-
-/// Amounts of resources.
-#[must_use]
-pub fn quantities<const N: usize>(amounts: [(&str, &str); N]) -> BTreeMap<String, Quantity> {
-    amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into()
 }
