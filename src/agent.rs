@@ -1,4 +1,4 @@
-//! The sidecar of an image node: moves the messages of one node.
+//! The sidecar of an image node: moves the messages of one node. That of an Instance is in `member`.
 //!
 //! It holds no Kubernetes credentials, and knows of its node what its environment says.
 
@@ -30,6 +30,8 @@ use crate::pump::call::Component;
 use crate::pump::edges::{self, Edges};
 use crate::pump::metrics::PumpMetrics;
 use crate::pump::{Handle, Place, Pump};
+
+pub mod member;
 
 /// How long what is in flight may take after SIGTERM. The component has ended by then, so that it is only about what came
 /// out of it.

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod instance;
 pub mod label;
 pub mod name;
+pub mod revision;
 pub(crate) mod schema;
 pub mod transition;
 pub mod values;

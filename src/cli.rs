@@ -9,6 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::Value;
 use tokio::runtime::Builder;
 
+use crate::agent::member::{self, MemberArgs};
 use crate::agent::{self, AgentArgs};
 use crate::api::definition;
 use crate::controllers::{self, OperatorArgs};
@@ -39,6 +40,8 @@ enum Command {
     Gateway(GatewayArgs),
     /// Move the messages of one node, beside its component in its pod
     Agent(AgentArgs),
+    /// Attend to the application of one Instance, beside it in its pod
+    Member(MemberArgs),
     /// Run the built-in nodes of one namespace's flows
     Runner(RunnerArgs),
     /// List, show, replay or drop the messages that no node could handle
@@ -64,6 +67,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Gateway(args) => role(&cli.log, Builder::new_multi_thread(), gateway::run(args)),
         // One thread: these run beside every component, and wait for the network most of the time.
         Command::Agent(args) => role(&cli.log, Builder::new_current_thread(), agent::run(args)),
+        Command::Member(args) => role(&cli.log, Builder::new_current_thread(), member::run(args)),
         Command::Runner(args) => role(&cli.log, Builder::new_current_thread(), runner::run(args)),
         Command::DeadLetters(args) => command(&cli.log, dead_letters::run(args)),
         Command::JqWorker => worker::run(),

@@ -5,6 +5,9 @@
 //!   attend       how the broker is: checked, and furnished with what all share
 //!   caches       what is watched                       wake   whom a change gives reason to look
 //!   flow         the controller of Flows               runner the controller of the namespaces' runners
+//!   members      what is watched for the sake of members, and whom a change of it gives reason to look
+//!   cartridge    cluster    instance                   the controllers of those
+//!   platform     these three and the load balancer, as they are set up and driven
 //! ```
 //! Every replica keeps the Secret; the one that leads does the rest. One that has lost its lease ends, and begins anew.
 
@@ -16,6 +19,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt as _;
 use ipnet::IpNet;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Config};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinSet;
@@ -23,8 +27,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Gate, Health};
+use crate::api::flow::Flow;
+use crate::api::instance::Instance;
 use crate::broker::buckets::Bucket;
-use crate::broker::event_log::EventLog;
+use crate::broker::event_log::{EventLog, Told};
 use crate::broker::gateways::Heard;
 use crate::broker::settings::Allowance;
 use crate::broker::streams::{LimitArgs, Streams};
@@ -43,16 +49,26 @@ use flow::build::BuildConfig;
 use flow::route::RouteMemory;
 use flow::secrets::SecretHashes;
 use foundation::{Auth, Keys};
+use members::{MemberCaches, SecretUsers};
+use platform::Platform;
 use runner::RunnerContext;
 use wake::{Calls, Wake};
 
 pub mod attend;
 pub mod caches;
+pub mod cartridge;
+pub mod cluster;
 pub mod dead_letters;
 pub mod flow;
 pub mod foundation;
+pub mod instance;
+pub mod members;
+pub mod platform;
 pub mod pod;
 pub mod runner;
+pub mod schemas;
+pub mod subscription;
+pub mod template;
 pub mod wake;
 
 /// How often gateways and broker are asked about by those who wait: what should have told may not have.
@@ -201,13 +217,17 @@ async fn lead(
     let broker = to_broker(args, &keys).await?;
     let mut tasks = JoinSet::new();
     let (wake, calls, schedules) = Wake::new();
-    let caches = Caches::start(&client, &args.namespace, &args.gateway_service, &wake, &mut tasks);
+    let secret_users = SecretUsers::default();
+    let caches =
+        Caches::start(&client, &args.namespace, &args.gateway_service, &wake, &secret_users, &mut tasks);
+    let members = MemberCaches::start(&client, &wake, &caches.pods_on_node, &mut tasks);
     let accidents =
         Accidents { exit_after: args.test_exit_after_write, stop_before: args.test_stop_before_write };
     let writer = Writer::new(client.clone(), flow::MANAGER, leadership.fence.clone(), accidents);
     let letters = DeadLetters::new(metrics);
     let context = Arc::new(context(args, &client, &broker, (keys, letters), caches, writer.clone()));
-    attend(&context, &broker, &wake, &mut tasks);
+    let platform = Platform::new(&context, members, secret_users, client.clone(), &writer);
+    attend(&context, &platform, &broker, &wake, &mut tasks);
     let over = CancellationToken::new();
     let (until, lost, asked) = (over.clone(), leadership.lost.clone(), stop.clone());
     tasks.spawn(async move {
@@ -218,13 +238,14 @@ async fn lead(
         until.cancel();
     });
     tokio::select! {
-        ready = context.caches.wait() => ready?,
+        ready = async { context.caches.wait().await.and(platform.caches().wait().await) } => ready?,
         () = over.cancelled() => return Ok(()),
     }
-    tracing::info!(flows = context.caches.flows.len(), "Sees the cluster");
+    let (flows, instances) = (context.caches.flows.len(), platform.caches().instances.len());
+    tracing::info!(flows, instances, "Sees the cluster");
     schedule(&context, &broker, schedules, &wake, metrics, &mut tasks)?;
     let runners = RunnerContext { flows: context.clone(), client, writer: writer.named(runner::MANAGER) };
-    let driven = control(calls, context, runners, DriveMetrics::new(metrics), &over);
+    let driven = control(calls, context, runners, platform, DriveMetrics::new(metrics), &over);
     // One that leads no more leaves at once: its writes are fenced off.
     tokio::select! {
         () = driven => {}
@@ -274,36 +295,51 @@ fn context(
 }
 
 /// Listens to all that the broker has to say, and tells those who wait for it.
-fn attend(context: &Arc<flow::Context>, broker: &Broker, wake: &Wake, tasks: &mut JoinSet<()>) {
-    let flows = context.caches.flows.clone();
+fn attend(
+    context: &Arc<flow::Context>,
+    platform: &Platform,
+    broker: &Broker,
+    wake: &Wake,
+    tasks: &mut JoinSet<()>,
+) {
+    let (flows, members) = (context.caches.flows.clone(), platform.caches().clone());
     let (w, f) = (wake.clone(), flows.clone());
     let buckets = [context.desired.clone(), context.observed.clone()];
+    let (i, untold) = (members.instances.clone(), platform.untold());
     tasks.spawn(context.broker.clone().attend(move |another| {
         if another {
             buckets.iter().for_each(Bucket::forget_all);
         }
         w.flows_where(&f, |flow| another || flow::is_moving(flow));
+        let moving = |it: &&Arc<Instance>| another || instance::is_moving(it);
+        i.state().iter().filter(moving).for_each(|it| w.instance(ObjectRef::from_obj(&**it)));
+        untold.take().into_iter().for_each(|it| w.instance(it));
     }));
     let (w, f) = (wake.clone(), flows.clone());
     let waiting = move || w.flows_where(&f, flow::waits_for_gateways);
     tasks.spawn(context.heard.clone().listen(broker.clone(), waiting));
     let (w, f) = (wake.clone(), flows.clone());
+    let i = members.instances.clone();
     tasks.spawn(context.observed.clone().listen(move |key| {
         let mut parts = key.split('.');
-        if let (Some("flow"), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) {
-            let flow = kube::runtime::reflector::ObjectRef::new(name).within(namespace);
-            if f.get(&flow).is_some() {
-                w.flow(flow);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("flow"), Some(namespace), Some(name)) => {
+                let flow = ObjectRef::new(name).within(namespace);
+                if f.get(&flow).is_some() {
+                    w.flow(flow);
+                }
             }
+            (Some("instance"), Some(namespace), Some(name)) => {
+                let instance = ObjectRef::new(name).within(namespace);
+                if i.get(&instance).is_some() {
+                    w.instance(instance);
+                }
+            }
+            _ => {}
         }
     }));
-    let (w, f) = (wake.clone(), flows.clone());
-    tasks.spawn(context.log.clone().run(move |told| {
-        // One that goes waits for its last words.
-        w.flows_where(&f, |flow| {
-            flow.metadata.uid.as_ref() == Some(&told.uid) && flow.metadata.deletion_timestamp.is_some()
-        });
-    }));
+    let (w, f, m) = (wake.clone(), flows.clone(), members.clone());
+    tasks.spawn(context.log.clone().run(move |told| last_words(told, &w, &f, &m)));
     let (w, f) = (wake.clone(), flows.clone());
     tasks.spawn(context.dead_letters.clone().watch(broker.clone(), move |flow| {
         // They stay when their Flow goes.
@@ -318,6 +354,35 @@ fn attend(context: &Arc<flow::Context>, broker: &Broker, wake: &Wake, tasks: &mu
             w.flows_where(&f, flow::waits_for_gateways);
         }
     });
+}
+
+/// One that goes waits until its last words are in the event log.
+fn last_words(told: &Told, wake: &Wake, flows: &Store<Flow>, members: &MemberCaches) {
+    let mut parts = told.subject.split('.').skip(2);
+    let (Some(namespace), Some(plural), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+        return;
+    };
+    match plural {
+        "flows" => {
+            let flow = ObjectRef::new(name).within(namespace);
+            if flows.get(&flow).is_some_and(|it| it.metadata.deletion_timestamp.is_some()) {
+                wake.flow(flow);
+            }
+        }
+        "clusters" => {
+            let cluster = ObjectRef::new(name).within(namespace);
+            if members.clusters.get(&cluster).is_some_and(|it| it.metadata.deletion_timestamp.is_some()) {
+                wake.cluster(cluster);
+            }
+        }
+        "instances" => {
+            let instance = ObjectRef::new(name).within(namespace);
+            if members.instances.get(&instance).is_some_and(|it| it.metadata.deletion_timestamp.is_some()) {
+                wake.instance(instance);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Starts the scheduler. Whoever led before has its ledgers, and cannot write to them any more.
@@ -347,9 +412,12 @@ async fn control(
     calls: Calls,
     context: Arc<flow::Context>,
     runners: RunnerContext,
+    platform: Platform,
     metrics: DriveMetrics,
     over: &CancellationToken,
 ) {
+    let for_platform = metrics.clone();
+    let running = platform.run(calls.members, &for_platform, over);
     let (flows, namespaces) = (context.caches.flows.clone(), context.caches.namespaces.clone());
     let runners = Arc::new(runners);
     let (known, mut gone) = (context.clone(), UnboundedReceiverStream::new(calls.gone));
@@ -379,7 +447,7 @@ async fn control(
         );
     };
     tokio::select! {
-        () = driving => {}
+        ((), ()) = async { tokio::join!(driving, running) } => {}
         () = forgetting => {}
     }
 }

@@ -39,6 +39,7 @@ pub mod dead_letters;
 pub mod filter;
 pub mod gateway;
 pub mod jq;
+pub mod membership;
 pub mod metrics;
 pub mod pump;
 pub mod runner;

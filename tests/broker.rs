@@ -178,6 +178,7 @@ fn told(counters: std::ops::RangeInclusive<i64>) -> Told {
         source: "/apis/millrace.dev/v1alpha1/namespaces/shop/flows/orders".into(),
         uid: "u".into(),
         transitions: Transitions { counter: Some(*counters.end()), recent: recent.collect() },
+        details: None,
         resource: json!({"kind": "Flow"}),
     }
 }

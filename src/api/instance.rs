@@ -15,6 +15,9 @@ use phase::InstancePhase;
 
 pub mod phase;
 
+/// What keeps an Instance from going before its application is stopped, and its last transition is told.
+pub const FINALIZER: &str = "millrace.dev/stop";
+
 /// What an Instance should be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -4,11 +4,13 @@
 //! again what is missing. It lags where the broker is away, and nothing waits for it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::{HeaderMap, header};
+use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,6 +19,9 @@ use tokio::sync::Notify;
 use super::connect::{Broker, PublishError};
 use super::subject;
 use crate::api::transition::{Transition, Transitions};
+
+/// How many objects are told of at a time.
+const AT_ONCE: usize = 32;
 
 /// An object whose transitions are told.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub struct Told {
     pub uid: String,
     /// Its transitions.
     pub transitions: Transitions,
+    /// What those who follow the object want to know without reading all of it. None: nothing.
+    pub details: Option<Value>,
     /// The object itself.
     pub resource: Value,
 }
@@ -113,18 +120,19 @@ impl EventLog {
                 if all.is_empty() {
                     break;
                 }
-                let mut failed = false;
-                for object in all {
-                    match self.complete(&object).await {
+                let failed = AtomicBool::new(false);
+                // Each on a subject of its own: those that are under way together share a commit.
+                futures::stream::iter(all)
+                    .for_each_concurrent(AT_ONCE, async |object| match self.complete(&object).await {
                         Ok(()) => done(&object),
                         Err(error) => {
                             tracing::debug!(subject = object.subject, %error, "Could not tell a transition yet");
-                            failed = true;
+                            failed.store(true, Ordering::Relaxed);
                             lock(&self.0.waiting).entry(object.subject.clone()).or_insert(object);
                         }
-                    }
-                }
-                if failed {
+                    })
+                    .await;
+                if failed.load(Ordering::Relaxed) {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -205,6 +213,10 @@ fn event(object: &Told, record: &Record) -> Value {
             ("dev.millrace.gap".into(), None, json!({"firstMissing": first, "lastMissing": last}))
         }
     };
+    let mut data = data;
+    if let Some(details) = &object.details {
+        data["details"] = details.clone();
+    }
     let mut event = json!({
         "specversion": "1.0", "id": format!("{}/{}", object.uid, record.counter()), "source": object.source,
         "type": kind, "datacontenttype": "application/json", "data": data,

@@ -1,9 +1,5 @@
 //! What the controllers see of the cluster, each kind watched once, and whom a change gives reason to look.
 
-use std::collections::{BTreeSet, HashMap};
-use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -15,8 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::api::flow::Flow;
 use crate::api::label;
-use crate::runtime::watch::{Cached, cache, cache_metadata, subject};
+use crate::runtime::Index;
+use crate::runtime::watch::{cache, cache_metadata, subject};
 
+use super::members::{NodePods, SecretUsers};
 use super::wake::Wake;
 
 /// All that is watched.
@@ -27,11 +25,15 @@ pub struct Caches {
     /// Deployments that are ours.
     pub deployments: Store<Deployment>,
     /// Which of them belong to which Flow.
-    pub deployments_of: ByFlow<Deployment>,
+    pub deployments_of: Index<Deployment>,
     /// Pods that are ours.
     pub pods: Store<Pod>,
     /// Which of them belong to which Flow.
-    pub pods_of: ByFlow<Pod>,
+    pub pods_of: Index<Pod>,
+    /// Which of them belong to which Instance.
+    pub pods_of_instance: Index<Pod>,
+    /// Which Instances have pods on which node, under no namespace.
+    pub pods_on_node: NodePods,
     /// The metadata of all Secrets.
     pub secrets: Store<PartialObjectMeta<Secret>>,
     /// The metadata of all namespaces.
@@ -52,6 +54,7 @@ impl Caches {
         namespace: &str,
         gateway: &str,
         wake: &Wake,
+        secret_users: &SecretUsers,
         tasks: &mut JoinSet<()>,
     ) -> Self {
         let ours = || watcher::Config::default().labels(&format!("{}=millrace", label::MANAGED_BY));
@@ -65,7 +68,7 @@ impl Caches {
         keep(task);
         let of_flow = |wake: &Wake, flows: &Store<Flow>| (wake.clone(), flows.clone());
         let (w, known) = of_flow(wake, &flows);
-        let deployments_of = ByFlow::<Deployment>::default();
+        let deployments_of = Index::<Deployment>::new(owner);
         let index = deployments_of.clone();
         let (deployments, task) =
             cache(Api::all(client.clone()), ours(), move |event: &Event<Deployment>| {
@@ -74,19 +77,28 @@ impl Caches {
             });
         keep(task);
         let (w, known) = of_flow(wake, &flows);
-        let pods_of = ByFlow::<Pod>::default();
+        let pods_of = Index::<Pod>::new(owner);
         let index = pods_of.clone();
+        let pods_of_instance =
+            Index::<Pod>::new(|pod| pod.labels().get(label::INSTANCE).cloned().into_iter().collect());
+        let pods_on_node = NodePods::default();
+        let (of_instance, on_node) = (pods_of_instance.clone(), pods_on_node.clone());
         let (pods, task) = cache(Api::all(client.clone()), ours(), move |event: &Event<Pod>| {
             index.note(event);
+            of_instance.note(event);
+            on_node.note(event);
             w.child_changed(event, &known);
+            w.pod_changed(event);
         });
         keep(task);
         let (w, known) = of_flow(wake, &flows);
+        let users = secret_users.clone();
         let (secrets, task) =
             cache_metadata(Api::<PartialObjectMeta<Secret>>::all(client.clone()), all(), move |event| {
                 w.child_changed(event, &known);
                 if let Some(secret) = subject(event) {
                     w.flows_where(&known, |flow| uses(flow, &secret));
+                    users.wake(&secret, &w);
                 }
             });
         keep(task);
@@ -103,7 +115,18 @@ impl Caches {
             w.flows_where(&known, super::flow::waits_for_gateways);
         });
         keep(task);
-        Self { flows, deployments, deployments_of, pods, pods_of, secrets, namespaces, gateways }
+        Self {
+            flows,
+            deployments,
+            deployments_of,
+            pods,
+            pods_of,
+            pods_of_instance,
+            pods_on_node,
+            secrets,
+            namespaces,
+            gateways,
+        }
     }
 
     /// Waits until the first list of each kind is there: nothing is decided before.
@@ -127,88 +150,21 @@ fn uses(flow: &Flow, secret: &ObjectRef<PartialObjectMeta<Secret>>) -> bool {
     flow.namespace() == secret.namespace && names().any(|from| from.secret_ref.name == secret.name)
 }
 
-/// Names of objects, by namespace and Flow; the runner's are under no Flow's name.
-type Names = HashMap<(String, String), BTreeSet<String>>;
+/// The key of what belongs to the runner of a namespace: no Flow has such a name.
+pub const OF_RUNNER: &str = "";
 
-/// Children by the Flow that they belong to: looking through all of them for each Flow would cost the square of their
-/// number.
-#[derive(Clone, Debug)]
-pub struct ByFlow<K>(Arc<Mutex<Index>>, PhantomData<fn() -> K>);
-
-#[derive(Debug, Default)]
-struct Index {
-    names: Names,
-    /// The same, while a list is being received.
-    coming: Option<Names>,
-}
-
-impl<K> Default for ByFlow<K> {
-    fn default() -> Self {
-        Self(Arc::default(), PhantomData)
-    }
-}
-
-impl<K: Cached> ByFlow<K> {
-    /// Takes note of what the watch says. Call it before the store changes, or after: the store decides what is there.
-    pub fn note(&self, event: &Event<K>) {
-        let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Init => index.coming = Some(Names::new()),
-            Event::InitApply(object) => {
-                if let (Some(coming), Some(key)) = (&mut index.coming, owner(object)) {
-                    coming.entry(key).or_default().insert(object.name_any());
-                }
-            }
-            Event::InitDone => {
-                if let Some(coming) = index.coming.take() {
-                    index.names = coming;
-                }
-            }
-            Event::Apply(object) => {
-                if let Some(key) = owner(object) {
-                    index.names.entry(key).or_default().insert(object.name_any());
-                }
-            }
-            Event::Delete(object) => {
-                let Some(key) = owner(object) else { return };
-                if let Some(names) = index.names.get_mut(&key) {
-                    names.remove(&object.name_any());
-                    if names.is_empty() {
-                        index.names.remove(&key);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The children of a Flow that a store holds.
-    #[must_use]
-    pub fn of(&self, store: &Store<K>, namespace: &str, flow: &str) -> Vec<Arc<K>> {
-        let index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = index.names.get(&(namespace.to_owned(), flow.to_owned()));
-        names
-            .into_iter()
-            .flatten()
-            .filter_map(|name| store.get(&ObjectRef::new(name).within(namespace)))
-            .collect()
-    }
-
-    /// What belongs to the runner of a namespace.
-    #[must_use]
-    pub fn of_runner(&self, store: &Store<K>, namespace: &str) -> Vec<Arc<K>> {
-        self.of(store, namespace, "")
-    }
-}
-
-/// The namespace and name of the Flow that an object belongs to; no name for what belongs to the runner.
-fn owner<K: Resource>(object: &K) -> Option<(String, String)> {
+/// What an object belongs to: a Flow, or the runner.
+fn owner<K: Resource>(object: &K) -> Vec<String> {
     let labels = object.labels();
-    let runner = || (labels.get(label::COMPONENT).map(String::as_str) == Some("runner")).then(String::new);
-    Some((object.namespace()?, labels.get(label::FLOW).cloned().or_else(runner)?))
+    let runner =
+        || (labels.get(label::COMPONENT).map(String::as_str) == Some("runner")).then(|| OF_RUNNER.to_owned());
+    labels.get(label::FLOW).cloned().or_else(runner).into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kube::runtime::reflector::store;
     use serde_json::json;
 
@@ -229,7 +185,7 @@ mod tests {
 
     #[test]
     fn pods_are_found_by_their_flow_and_a_list_replaces_what_was_known() {
-        let (index, (reader, mut writer)) = (ByFlow::<Pod>::default(), store::store());
+        let (index, (reader, mut writer)) = (Index::<Pod>::new(owner), store::store());
         let mut see = |event: Event<Pod>| {
             index.note(&event);
             writer.apply_watcher_event(&event);
@@ -241,7 +197,7 @@ mod tests {
         see(Event::InitDone);
         see(Event::Apply(of("c", "orders")));
         assert_eq!(names(&index.of(&reader, "shop", "orders")), ["a", "c"]);
-        assert_eq!(names(&index.of_runner(&reader, "shop")), ["r"]);
+        assert_eq!(names(&index.of(&reader, "shop", OF_RUNNER)), ["r"]);
         see(Event::Delete(of("a", "orders")));
         assert_eq!(names(&index.of(&reader, "shop", "orders")), ["c"]);
         see(Event::Init);

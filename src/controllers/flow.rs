@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!   observe    all that is read                          snapshot   what was seen
-//!   validate   a spec that can be acted on               template   the user's part of a pod, typed
-//!   plan       what to do and what to say, pure          diagnosis  why pods are not ready
-//!   build      the objects that a Flow makes
+//!   validate   a spec that can be acted on               diagnosis  why pods are not ready
+//!   plan       what to do and what to say, pure          build      the objects that a Flow makes
 //!   act        the steps of a plan, one after the other
 //!   route      since when gateways must know a route     secrets    hashes of the nodes' credentials
 //! ```
@@ -45,7 +44,6 @@ pub mod plan;
 pub mod route;
 pub mod secrets;
 pub mod snapshot;
-pub mod template;
 pub mod validate;
 
 /// Fields that the controller of Flows writes are its own.
@@ -195,6 +193,7 @@ fn told(flow: &Flow, identity: &Identity) -> Told {
         ),
         uid: identity.uid.clone(),
         transitions: flow.status.as_ref().and_then(|status| status.transitions.clone()).unwrap_or_default(),
+        details: None,
         resource: serde_json::to_value(flow).unwrap_or_default(),
     }
 }

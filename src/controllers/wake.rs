@@ -1,13 +1,16 @@
 //! Who has reason to look: what happens to one object, told to the controllers of others.
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::api::cartridge::Cartridge;
+use crate::api::cluster::Cluster;
 use crate::api::flow::Flow;
+use crate::api::instance::Instance;
 use crate::api::label;
 use crate::runtime::watch::{Cached, subject};
 
@@ -24,6 +27,22 @@ pub struct Wake {
     namespaces: UnboundedSender<ObjectRef<NamespaceMeta>>,
     gone: UnboundedSender<Flow>,
     schedules: UnboundedSender<Option<ObjectRef<Flow>>>,
+    cartridges: UnboundedSender<ObjectRef<Cartridge>>,
+    clusters: UnboundedSender<ObjectRef<Cluster>>,
+    balancers: UnboundedSender<ObjectRef<Cluster>>,
+    instances: UnboundedSender<ObjectRef<Instance>>,
+    parted: UnboundedSender<Parted>,
+}
+
+/// What is gone, and to be forgotten.
+#[derive(Clone, Debug)]
+pub enum Parted {
+    /// A Cartridge.
+    Cartridge(Box<Cartridge>),
+    /// A Cluster.
+    Cluster(Box<Cluster>),
+    /// An Instance.
+    Instance(Box<Instance>),
 }
 
 /// What the controllers hear.
@@ -35,6 +54,23 @@ pub struct Calls {
     pub namespaces: UnboundedReceiver<ObjectRef<NamespaceMeta>>,
     /// Flows that are gone, to be forgotten.
     pub gone: UnboundedReceiver<Flow>,
+    /// What concerns members.
+    pub members: MemberCalls,
+}
+
+/// What the controllers of members hear.
+#[derive(Debug)]
+pub struct MemberCalls {
+    /// Cartridges to look at.
+    pub cartridges: UnboundedReceiver<ObjectRef<Cartridge>>,
+    /// Clusters to look at.
+    pub clusters: UnboundedReceiver<ObjectRef<Cluster>>,
+    /// Clusters whose load balancer is to be looked at.
+    pub balancers: UnboundedReceiver<ObjectRef<Cluster>>,
+    /// Instances to look at.
+    pub instances: UnboundedReceiver<ObjectRef<Instance>>,
+    /// What else is gone.
+    pub parted: UnboundedReceiver<Parted>,
 }
 
 impl Wake {
@@ -45,13 +81,68 @@ impl Wake {
         let (namespaces, heard_namespaces) = unbounded_channel();
         let (gone, heard_gone) = unbounded_channel();
         let (schedules, heard_schedules) = unbounded_channel();
-        let calls = Calls { flows: heard_flows, namespaces: heard_namespaces, gone: heard_gone };
-        (Self { flows, namespaces, gone, schedules }, calls, heard_schedules)
+        let (cartridges, heard_cartridges) = unbounded_channel();
+        let (clusters, heard_clusters) = unbounded_channel();
+        let (balancers, heard_balancers) = unbounded_channel();
+        let (instances, heard_instances) = unbounded_channel();
+        let (parted, heard_parted) = unbounded_channel();
+        let calls = Calls {
+            flows: heard_flows,
+            namespaces: heard_namespaces,
+            gone: heard_gone,
+            members: MemberCalls {
+                cartridges: heard_cartridges,
+                clusters: heard_clusters,
+                balancers: heard_balancers,
+                instances: heard_instances,
+                parted: heard_parted,
+            },
+        };
+        let wake =
+            Self { flows, namespaces, gone, schedules, cartridges, clusters, balancers, instances, parted };
+        (wake, calls, heard_schedules)
     }
 
     /// One Flow has reason. Where nobody listens any more, nobody needs to know.
     pub fn flow(&self, flow: ObjectRef<Flow>) {
         let _ = self.flows.send(flow);
+    }
+
+    /// One Cartridge has reason.
+    pub fn cartridge(&self, cartridge: ObjectRef<Cartridge>) {
+        let _ = self.cartridges.send(cartridge);
+    }
+
+    /// One Cluster has reason.
+    pub fn cluster(&self, cluster: ObjectRef<Cluster>) {
+        let _ = self.clusters.send(cluster);
+    }
+
+    /// The load balancer of one Cluster has reason.
+    pub fn balancer(&self, cluster: ObjectRef<Cluster>) {
+        let _ = self.balancers.send(cluster);
+    }
+
+    /// One Instance has reason.
+    pub fn instance(&self, instance: ObjectRef<Instance>) {
+        let _ = self.instances.send(instance);
+    }
+
+    /// Something is gone.
+    pub fn parted(&self, parted: Parted) {
+        let _ = self.parted.send(parted);
+    }
+
+    /// A pod that may belong to an Instance has changed.
+    pub fn pod_changed(&self, event: &Event<Pod>) {
+        let (Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) = event else { return };
+        let Some(namespace) = pod.namespace() else { return };
+        if let Some(instance) = pod.labels().get(label::INSTANCE) {
+            self.instance(ObjectRef::new(instance).within(&namespace));
+            if let Some(cluster) = pod.labels().get(label::CLUSTER) {
+                self.balancer(ObjectRef::new(cluster).within(&namespace));
+            }
+        }
     }
 
     /// The runner of a namespace has reason.

@@ -13,17 +13,26 @@ type Key = (String, String, String);
 
 /// The last write of each object, by kind, namespace and name.
 #[derive(Debug, Default)]
-pub struct Consistency(Mutex<HashMap<Key, (u64, Instant)>>);
+pub struct Consistency(Mutex<HashMap<Key, Write>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    version: u64,
+    when: Instant,
+    /// The object was told to go: that a cache has none of it is what comes next.
+    going: bool,
+}
 
 impl Consistency {
     /// Takes note of what the server answered to a write.
     pub fn wrote(&self, kind: &str, meta: &ObjectMeta, now: Instant) {
         let (Some(key), Some(version)) = (key(kind, meta), version(meta)) else { return };
         let mut writes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        writes.insert(key, (version, now));
+        let going = meta.deletion_timestamp.is_some();
+        writes.insert(key, Write { version, when: now, going });
         // What is older than anybody's patience says nothing any more.
         if writes.len() > 10_000 {
-            writes.retain(|_, (_, when)| now.duration_since(*when) < PATIENCE);
+            writes.retain(|_, write| now.duration_since(write.when) < PATIENCE);
         }
     }
 
@@ -44,9 +53,12 @@ impl Consistency {
     ) -> bool {
         let key = (kind.to_owned(), namespace.to_owned(), name.to_owned());
         let mut writes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((written, when)) = writes.get(&key) else { return false };
-        let there = cached.and_then(version).is_some_and(|version| version >= *written);
-        if there || now.duration_since(*when) >= PATIENCE {
+        let Some(write) = writes.get(&key) else { return false };
+        let there = match cached {
+            Some(cached) => version(cached).is_some_and(|version| version >= write.version),
+            None => write.going,
+        };
+        if there || now.duration_since(write.when) >= PATIENCE {
             writes.remove(&key);
             return false;
         }

@@ -296,19 +296,44 @@ impl Writer {
     /// [`WriteError::Conflict`] where there is another of its name; whatever the API server says. One that is gone is no
     /// error.
     pub async fn delete<K: Object>(&self, seen: &ObjectMeta) -> Result<(), WriteError> {
+        self.remove::<K>(seen, DeleteParams::default()).await
+    }
+
+    async fn remove<K: Object>(&self, seen: &ObjectMeta, how: DeleteParams) -> Result<(), WriteError> {
         let api: Api<K> = self.api(seen);
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
             propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
+            ..how
         };
         let name = seen.name.clone().unwrap_or_default();
-        match self.write(api.delete(&name, &params)).await {
-            Err(WriteError::Gone) => {}
-            done => drop(done?),
+        let done = match self.write(api.delete(&name, &params)).await {
+            Err(WriteError::Gone) => None,
+            done => done?.left(),
+        };
+        match done {
+            // It goes once its finalizers, or its time to end, are over.
+            Some(going) if going.meta().deletion_timestamp.is_some() => self.remember(&going),
+            _ => self.consistency.removed(&K::kind(&()), seen),
         }
-        self.consistency.removed(&K::kind(&()), seen);
         Ok(())
+    }
+
+    /// Removes the object that was seen at once, without the time that it has to end: where nobody would wait for it.
+    ///
+    /// # Errors
+    /// As for [`Writer::delete`].
+    pub async fn delete_now<K: Object>(&self, seen: &ObjectMeta) -> Result<(), WriteError> {
+        self.remove::<K>(seen, DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() })
+            .await
+    }
+
+    /// Whether the object of this name is of the same owner, as the API server has it. One that is gone is.
+    ///
+    /// # Errors
+    /// Whatever the API server says.
+    pub async fn is_ours<K: Object>(&self, like: &K) -> Result<bool, WriteError> {
+        Ok(self.get::<K>(like.meta()).await?.is_none_or(|found| same_owner(like.meta(), found.meta())))
     }
 
     /// Removes the object of this name, where it is ours: after a live look, since nobody watches its kind.

@@ -21,7 +21,7 @@ use super::validate::{ImageNode, ValidNode, fields_file};
 
 mod pod;
 
-pub use pod::{COMPONENT, OWN_VOLUMES};
+pub use pod::{COMPONENT, OWN};
 
 /// Names the content of a Deployment as it was built: one that differs is not current.
 pub const REVISION: &str = "millrace.dev/revision";

@@ -20,6 +20,7 @@ use super::build::{Identity, QUEUES};
 use super::diagnosis::{self, Trouble};
 use super::snapshot::{Gateways, Runner, Snapshot};
 use super::validate::ValidFlow;
+use crate::controllers::caches::OF_RUNNER;
 use crate::controllers::runner;
 
 /// How long until a cache that is behind is looked at again, if it does not tell by itself.
@@ -143,7 +144,7 @@ fn runner_of(namespace: &str, context: &Context) -> Runner {
     if ready > 0 {
         return Runner::Ready;
     }
-    let pods = caches.pods_of.of_runner(&caches.pods, namespace);
+    let pods = caches.pods_of.of(&caches.pods, namespace, OF_RUNNER);
     let mut current = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let trouble = current.find_map(|pod| diagnosis::of_pod(pod, clock::now()));
     let trouble = trouble.map(|(Trouble::Missing(message) | Trouble::Stuck(message))| message);

@@ -16,7 +16,8 @@ use crate::jq;
 use crate::runner::builtin;
 use crate::scheduler::schedule::Schedule;
 
-use super::template;
+use super::build::OWN;
+use crate::controllers::template;
 
 /// Attempts after the first where a node does not say.
 const RETRY_LIMIT: u32 = 8;
@@ -144,7 +145,9 @@ fn valid_node(node: &Node, edges: &[Edge]) -> Result<ValidNode, Vec<Problem>> {
     let mut problems = vec![];
     let handler = handler(node).map_err(|wrong| problems.push(wrong)).ok();
     let timing = timing(node).map_err(|(field, e)| problems.push(about(field, e))).ok();
-    let template = template::parse(node).map_err(|e| problems.push(about("podTemplate", e))).ok();
+    let template = template::parse(node.pod_template.as_ref(), OWN)
+        .map_err(|e| problems.push(about("podTemplate", e)))
+        .ok();
     match (handler, timing, template) {
         (Some(handler), Some((timeout, retry)), Some(template)) => {
             let image = node.image.as_ref().map(|_| ImageNode { node: node.clone(), template });

@@ -81,7 +81,9 @@ impl Exchange {
     #[must_use]
     pub fn dependants(&self, namespace: &str, instance: &str) -> Vec<String> {
         let state = self.lock();
-        let Some((unit, _)) = state.offers.get(&(namespace.to_owned(), instance.to_owned())) else { return vec![] };
+        let Some((unit, _)) = state.offers.get(&(namespace.to_owned(), instance.to_owned())) else {
+            return vec![];
+        };
         let mut others = state.of_unit(namespace, unit).filter(|(name, _)| *name != instance);
         if others.any(|(_, offer)| !offer.exports.is_empty()) {
             return vec![];

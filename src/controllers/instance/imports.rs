@@ -168,7 +168,8 @@ fn missing(import: &Import, target: &Target) -> String {
         format!("exports {}", list(&import.variables))
     };
     let (name, cartridge) = (&import.name, &import.cartridge);
-    let asks = format!("import '{name}' needs a member of '{}' (cartridge '{cartridge}') that {wants}", target.name);
+    let asks =
+        format!("import '{name}' needs a member of '{}' (cartridge '{cartridge}') that {wants}", target.name);
     if let Some(cycle) = &target.cycle {
         return format!(
             "{asks}, but they wait for each other: {}; make one of these imports `optional`",
@@ -185,7 +186,9 @@ fn missing(import: &Import, target: &Target) -> String {
         format!("{asks}: there is no Cluster and no Instance of that name; {others}")
     } else if let Some(other) = target.offers.iter().find(|offer| offer.cartridge != *cartridge) {
         let is = &other.cartridge;
-        format!("{asks}: its members are of the cartridge '{is}'; name another one in `imports` of the Cluster")
+        format!(
+            "{asks}: its members are of the cartridge '{is}'; name another one in `imports` of the Cluster"
+        )
     } else if of_cartridge.is_empty() {
         format!("{asks}: it has no members")
     } else if of_cartridge.iter().all(|offer| offer.exports.is_empty()) {
@@ -193,7 +196,8 @@ fn missing(import: &Import, target: &Target) -> String {
     } else {
         let exported: BTreeSet<&str> =
             of_cartridge.iter().flat_map(|offer| &offer.exports).map(|export| export.name.as_str()).collect();
-        let lacks: Vec<_> = import.variables.iter().filter(|name| !exported.contains(name.as_str())).cloned().collect();
+        let lacks: Vec<_> =
+            import.variables.iter().filter(|name| !exported.contains(name.as_str())).cloned().collect();
         if lacks.is_empty() {
             return format!("{asks}: none of its members exports all of them");
         }
@@ -310,7 +314,9 @@ mod tests {
 
     #[test]
     fn numbers_are_numbers_only_where_nothing_is_lost() {
-        for (text, value) in [("3306", Value::from(3306)), ("0", 0.into()), ("007", "007".into()), ("-1", "-1".into())] {
+        for (text, value) in
+            [("3306", Value::from(3306)), ("0", 0.into()), ("007", "007".into()), ("-1", "-1".into())]
+        {
             assert_eq!(typed(text), value);
         }
         assert_eq!(typed("99999999999"), Value::from("99999999999"));
@@ -330,7 +336,10 @@ mod tests {
         let says = |target: &Target| resolve(&import(&["ip", "port"]), target).missing;
         let asks = "import 'db' needs a member of 'db' (cartridge 'mysql') that exports 'ip', 'port'";
         let nobody = Target { name: "db".into(), ..Target::default() };
-        assert_eq!(says(&nobody), format!("{asks}: there is no Cluster and no Instance of that name; create it"));
+        assert_eq!(
+            says(&nobody),
+            format!("{asks}: there is no Cluster and no Instance of that name; create it")
+        );
         let others = Target { others: vec!["orders-db".into()], ..nobody };
         assert_eq!(
             says(&others),
@@ -346,12 +355,16 @@ mod tests {
         let other = Offer { cartridge: "redis".into(), ..half };
         assert_eq!(
             says(&target(vec![other])),
-            format!("{asks}: its members are of the cartridge 'redis'; name another one in `imports` of the Cluster")
+            format!(
+                "{asks}: its members are of the cartridge 'redis'; name another one in `imports` of the Cluster"
+            )
         );
         let cycle = Some(["db", "app", "db"].map(String::from).to_vec());
         assert_eq!(
             says(&Target { cycle, ..target(vec![offer(vec![])]) }),
-            format!("{asks}, but they wait for each other: db → app → db; make one of these imports `optional`")
+            format!(
+                "{asks}, but they wait for each other: db → app → db; make one of these imports `optional`"
+            )
         );
     }
 
@@ -373,10 +386,15 @@ mod tests {
     fn a_cycle_is_told_by_its_shortest_path_from_the_one_who_asks() {
         let needs = |edges: &'static [(&str, &str)]| {
             move |of: &Unit| {
-                edges.iter().filter(|(from, _)| *from == of.name()).map(|(_, to)| unit(to)).collect::<Vec<_>>()
+                edges
+                    .iter()
+                    .filter(|(from, _)| *from == of.name())
+                    .map(|(_, to)| unit(to))
+                    .collect::<Vec<_>>()
             }
         };
-        let find = |from, first, edges| cycle(&unit(from), &unit(first), needs(edges)).map(|path| path.join(" "));
+        let find =
+            |from, first, edges| cycle(&unit(from), &unit(first), needs(edges)).map(|path| path.join(" "));
         assert_eq!(find("a", "b", &[("b", "a")]), Some("a b a".into()));
         assert_eq!(find("a", "b", &[("b", "c"), ("c", "d"), ("d", "a")]), Some("a b c d a".into()));
         assert_eq!(find("a", "b", &[("b", "c"), ("c", "d"), ("d", "a"), ("b", "d")]), Some("a b d a".into()));

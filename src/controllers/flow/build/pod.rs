@@ -14,13 +14,16 @@ use crate::controllers::pod::{
     quantities, resources, restricted, variable,
 };
 
+use crate::controllers::template::Own;
+
 use super::super::validate::ValidNode;
 use super::{BuildConfig, FIELDS, Identity, credentials_key};
 
 /// The user's container.
 pub const COMPONENT: &str = "component";
-/// The volumes that are ours.
-pub const OWN_VOLUMES: [&str; 3] = [BROKER, NODE, SECRETS];
+/// What of the pod is ours.
+pub const OWN: Own =
+    Own { main: COMPONENT, whose: "node", containers: &[AGENT], volumes: &[BROKER, NODE, SECRETS] };
 
 const BROKER: &str = "millrace-broker";
 const NODE: &str = "millrace-node";

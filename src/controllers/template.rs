@@ -1,20 +1,29 @@
-//! A node's `podTemplate`: what a user merges over the pod, typed, and kept away from what is ours.
+//! A `podTemplate` of a node or a Cartridge: what a user merges over the pod, typed, and kept away from what is ours.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::api::GROUP;
-use crate::api::flow::node::Node;
 
-use super::build::{COMPONENT, OWN_VOLUMES};
-use crate::controllers::pod::AGENT;
+/// What of a pod is ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The user's container, of which some things are ours.
+    pub main: &'static str,
+    /// Whose it is: `node` or `cartridge`.
+    pub whose: &'static str,
+    /// Containers that are ours.
+    pub containers: &'static [&'static str],
+    /// Volumes that are ours.
+    pub volumes: &'static [&'static str],
+}
 
-/// Reads the `podTemplate` of a node.
+/// Reads a `podTemplate`.
 ///
 /// # Errors
 /// What is wrong with it, and what to do, in words.
-pub fn parse(node: &Node) -> Result<Option<Box<PodTemplateSpec>>, String> {
-    let Some(given) = &node.pod_template else { return Ok(None) };
+pub fn parse(given: Option<&Map<String, Value>>, ours: Own) -> Result<Option<Box<PodTemplateSpec>>, String> {
+    let Some(given) = given else { return Ok(None) };
     let given = Value::Object(given.clone());
     let template: PodTemplateSpec = serde_json::from_value(given.clone())
         .map_err(|e| format!("must have the form of a Deployment's `template`: {e}"))?;
@@ -22,7 +31,7 @@ pub fn parse(node: &Node) -> Result<Option<Box<PodTemplateSpec>>, String> {
     if let Some(unknown) = unknown(&given, &read, "") {
         return Err(format!("`{unknown}` is no field of a pod's template: correct or remove it"));
     }
-    own(&template).map_or(Ok(Some(Box::new(template))), Err)
+    own(&template, ours).map_or(Ok(Some(Box::new(template))), Err)
 }
 
 /// The path of the first field that is not there after reading: Kubernetes does not know it.
@@ -55,41 +64,45 @@ fn says_nothing(value: &Value) -> bool {
 }
 
 /// What of the template would change what is ours.
-fn own(template: &PodTemplateSpec) -> Option<String> {
+fn own(template: &PodTemplateSpec, ours: Own) -> Option<String> {
     let meta = template.metadata.iter();
     let keys = meta.flat_map(|meta| meta.labels.iter().chain(&meta.annotations).flat_map(|map| map.keys()));
-    let ours = keys.into_iter().find(|key| {
+    let set = keys.into_iter().find(|key| {
         key.split_once('/').is_some_and(|(domain, _)| domain == GROUP || domain == "app.kubernetes.io")
     });
-    if let Some(key) = ours {
+    if let Some(key) = set {
         return Some(format!("`metadata` must not set '{key}': Millrace sets it itself"));
     }
-    template.spec.as_ref().and_then(own_spec)
+    template.spec.as_ref().and_then(|spec| own_spec(spec, ours))
 }
 
-fn own_spec(spec: &PodSpec) -> Option<String> {
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    if containers().any(|container| container.name == AGENT) {
-        return Some(format!("must not hold a container '{AGENT}': that one is Millrace's own"));
+fn own_spec(spec: &PodSpec, ours: Own) -> Option<String> {
+    let Own { main, whose, .. } = ours;
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    if let Some(own) = containers.find(|container| ours.containers.contains(&container.name.as_str())) {
+        return Some(format!("must not hold a container '{}': that one is Millrace's own", own.name));
     }
-    if spec.init_containers.iter().flatten().any(|container| container.name == COMPONENT) {
+    if spec.init_containers.iter().flatten().any(|container| container.name == main) {
         return Some(format!(
-            "`spec.initContainers` must not hold '{COMPONENT}': that is the node's container"
+            "`spec.initContainers` must not hold '{main}': that is the {whose}'s container"
         ));
     }
-    if let Some(volume) = spec.volumes.iter().flatten().find(|v| OWN_VOLUMES.contains(&v.name.as_str())) {
+    if let Some(volume) = spec.volumes.iter().flatten().find(|v| ours.volumes.contains(&v.name.as_str())) {
         return Some(format!("`spec.volumes` must not hold '{}': that one is Millrace's own", volume.name));
     }
-    spec.containers.iter().filter(|container| container.name == COMPONENT).find_map(own_component)
+    spec.containers
+        .iter()
+        .filter(|container| container.name == main)
+        .find_map(|container| own_main(container, ours))
 }
 
-fn own_component(component: &Container) -> Option<String> {
+fn own_main(component: &Container, Own { whose, .. }: Own) -> Option<String> {
     if component.image.is_some() {
-        return Some("must not set the image of the node's container: set the node's `image`".into());
+        return Some(format!("must not set the image of the {whose}'s container: set the {whose}'s `image`"));
     }
     let lifecycle = component.lifecycle.as_ref();
     if lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some()) {
-        return Some("must not set `preStop` of the node's container: the node drains there".into());
+        return Some(format!("must not set `preStop` of the {whose}'s container: the {whose} drains there"));
     }
     let env = component.env.iter().flatten().find(|env| env.name.starts_with("MILLRACE_"));
     env.map(|env| format!("must not set the variable '{}': Millrace sets it itself", env.name))
@@ -101,14 +114,21 @@ mod tests {
 
     use super::*;
 
+    const OWN: Own = Own {
+        main: "component",
+        whose: "node",
+        containers: &["millrace-agent"],
+        volumes: &["millrace-broker"],
+    };
+
     fn parsed(template: Value) -> Result<Option<Box<PodTemplateSpec>>, String> {
         let Value::Object(template) = template else { panic!("no object") };
-        parse(&Node { pod_template: Some(template), ..Node::default() })
+        parse(Some(&template), OWN)
     }
 
     #[test]
     fn a_node_without_a_template_has_none() {
-        assert_eq!(parse(&Node::default()), Ok(None));
+        assert_eq!(parse(None, OWN), Ok(None));
     }
 
     #[test]
