@@ -37,9 +37,12 @@ status: | $(RIG) ## Say how it is
 $(RIG):
 	$(CARGO) build --locked --workspace --bins
 
-program: ## Build the program that is shipped, and the component of the examples: static, small
+program: ## Build the programs that are shipped, and those of the examples: static, small
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile image --target $(HOST) \
-	  --target-dir $(TARGET)/image --package millrace --package component --bins
+	  --target-dir $(TARGET)/image --package millrace --package component --package tier --bins
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile launcher --target $(HOST) \
+	  --target-dir $(TARGET)/image --package launch --bins
+	@cp $(TARGET)/image/$(HOST)/launcher/launch $(SHIPPED)/launch
 
 image: program | $(RIG) ## Write the images and import them into the node that runs
 	@demo/images.sh '$(RIG)' '$(SHIPPED)' '$(TARGET)/images.env'

@@ -10,20 +10,29 @@ kubernetes=$("$rig" build)
 
 hash() { sha256sum "$1" | cut -c1-12; }
 
-# import NAME FILE PATH-IN-THE-IMAGE
+# import NAME PATH=FILE…: the first path is the image's entry point.
 import() {
-  local line="$1 $(hash "$2")"
+  local name=$1 line add=() entry=
+  shift
+  line=$name
+  for part in "$@"; do
+    line="$line $(hash "${part#*=}")"
+    add+=(--add "${part#*=}:${part%%=*}")
+    entry=${entry:-${part%%=*}}
+  done
   if ! grep -qsxF "$line" "$known"; then
-    echo "image $1"
-    "$rig" image "$1" --add "$2:$3" --entrypoint "$3"
+    echo "image $name"
+    "$rig" image "$name" "${add[@]}" --entrypoint "$entry"
     echo "$line" >> "$known"
   fi
 }
 
-millrace=rig.local/millrace:$(hash "$shipped/millrace")
+millrace=rig.local/millrace:$(cat "$shipped/millrace" "$shipped/launch" | sha256sum | cut -c1-12)
 nats=rig.local/nats:$(hash "$kubernetes/nats-server")
 component=rig.local/component:1
-import "$millrace" "$shipped/millrace" /millrace
-import "$nats" "$kubernetes/nats-server" /nats-server
-import "$component" "$shipped/component" /component
-printf 'IMAGE=%s\nNATS_IMAGE=%s\nCOMPONENT_IMAGE=%s\n' "$millrace" "$nats" "$component" > "$refs"
+tier=rig.local/tier:1
+import "$millrace" "/millrace=$shipped/millrace" "/launch=$shipped/launch"
+import "$nats" "/nats-server=$kubernetes/nats-server"
+import "$component" "/component=$shipped/component"
+import "$tier" "/tier=$shipped/tier"
+printf 'IMAGE=%s\nNATS_IMAGE=%s\nCOMPONENT_IMAGE=%s\nTIER_IMAGE=%s\n' "$millrace" "$nats" "$component" "$tier" > "$refs"
