@@ -288,8 +288,7 @@ impl Life<'_> {
                 Ok(WaitStatus::StillAlive) => {
                     return ended.and_then(|code| self.ended(code, true));
                 }
-                Ok(_) => continue,
-                Err(Errno::EINTR) => continue,
+                Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => return ended.and_then(|code| self.ended(code, false)),
             };
             if Some(pid) == self.pid {

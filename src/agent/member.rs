@@ -21,7 +21,6 @@ use clap::Args;
 use launch::wire::Order;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -277,7 +276,7 @@ impl Agent {
     fn run_hook(&self, turn: Turn) {
         let (setup, launcher, ip) = (self.setup.clone(), self.launcher.clone(), self.ip.clone());
         let done = self.hooks.0.clone();
-        let _: JoinHandle<()> = tokio::spawn(async move {
+        tokio::spawn(async move {
             let result = hooks::run(&turn, &setup.lifecycle, &launcher, &ip).await;
             if let Err(why) = &result {
                 tracing::warn!(?turn, why, "A hook has failed");

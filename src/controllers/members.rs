@@ -77,9 +77,12 @@ impl MemberCaches {
         let (w, x, index, u) = (wake.clone(), exchange.clone(), members_of.clone(), users.clone());
         let (instances, task) = cache(Api::all(client.clone()), all(), move |event: &Event<Instance>| {
             index.note(event);
-            let woken = x.note(event);
-            woken.into_iter().for_each(|instance| w.instance(instance));
-            u.note_instance(event).into_iter().for_each(|cartridge| w.cartridge(cartridge));
+            for woken in x.note(event) {
+                w.instance(woken);
+            }
+            for used in u.note_instance(event) {
+                w.cartridge(used);
+            }
             instance_changed(event, &w);
         });
         keep(task);
@@ -89,15 +92,17 @@ impl MemberCaches {
         let (x, u) = (exchange.clone(), users.clone());
         let (clusters, task) = cache(Api::all(client.clone()), all(), move |event: &Event<Cluster>| {
             index.note(event);
-            u.note_cluster(event).into_iter().for_each(|cartridge| w.cartridge(cartridge));
+            for used in u.note_cluster(event) {
+                w.cartridge(used);
+            }
             cluster_changed(event, &known, &members, &x, &w);
         });
         keep(task);
 
         let (w, known) = (wake.clone(), Generations::default());
-        let (c, i) = (clusters.clone(), instances.clone());
+        let known_users = (clusters.clone(), instances.clone());
         let (cartridges, task) = cache(Api::all(client.clone()), all(), move |event: &Event<Cartridge>| {
-            cartridge_changed(event, &known, &c, &i, &w);
+            cartridge_changed(event, &known, (&known_users.0, &known_users.1), &w);
         });
         keep(task);
 
@@ -133,7 +138,9 @@ impl MemberCaches {
         let (w, lost, pods) = (wake.clone(), lost_nodes.clone(), pods.clone());
         let (_, task) = cache(Api::all(client.clone()), all(), move |event: &Event<Node>| {
             if let Some(node) = lost.note(event) {
-                pods.on(&node).into_iter().for_each(|instance| w.instance(instance));
+                for instance in pods.on(&node) {
+                    w.instance(instance);
+                }
             }
         });
         keep(task);
@@ -207,7 +214,9 @@ fn cluster_changed(
             wake.instance(reference(&member, cluster));
         }
         for unit in [Unit::Cluster(name.clone()), Unit::Instance(name.clone())] {
-            exchange.importers(&namespace, &unit).into_iter().for_each(|importer| wake.instance(importer));
+            for importer in exchange.importers(&namespace, &unit) {
+                wake.instance(importer);
+            }
         }
     }
     if gone {
@@ -218,8 +227,7 @@ fn cluster_changed(
 fn cartridge_changed(
     event: &Event<Cartridge>,
     known: &Generations,
-    clusters: &Store<Cluster>,
-    instances: &Store<Instance>,
+    (clusters, instances): (&Store<Cluster>, &Store<Instance>),
     wake: &Wake,
 ) {
     let (Event::Apply(cartridge) | Event::InitApply(cartridge) | Event::Delete(cartridge)) = event else {
@@ -291,7 +299,12 @@ fn slice_changed(
 
 /// The last generation of each object, and something else of it that others depend on.
 #[derive(Debug, Default)]
-struct Generations(Mutex<HashMap<(String, String), (Option<String>, Option<i64>, String)>>);
+struct Generations(Mutex<HashMap<Place, Generation>>);
+
+/// A namespace and a name.
+type Place = (String, String);
+/// A uid, a generation, and something else that others depend on.
+type Generation = (Option<String>, Option<i64>, String);
 
 impl Generations {
     fn has_moved<K: Resource>(&self, object: &K, and: String, gone: bool) -> bool {
@@ -404,7 +417,7 @@ fn silent_since(node: &Node) -> Option<Timestamp> {
 
 /// Which Instances read which Secrets.
 #[derive(Clone, Debug, Default)]
-pub struct SecretUsers(Arc<Mutex<HashMap<(String, String), BTreeSet<String>>>>);
+pub struct SecretUsers(Arc<Mutex<HashMap<Place, BTreeSet<String>>>>);
 
 impl SecretUsers {
     /// Takes note that an Instance reads a Secret of its namespace.

@@ -59,7 +59,9 @@ impl<K: Cached> Index<K> {
                 if let Some(coming) = state.coming.take() {
                     let gone: Vec<_> =
                         state.of.keys().filter(|object| !coming.contains(*object)).cloned().collect();
-                    gone.into_iter().for_each(|object| state.set(object, vec![]));
+                    for object in gone {
+                        state.set(object, vec![]);
+                    }
                 }
             }
             Event::Apply(object) => drop(self.put(&mut state, object)),

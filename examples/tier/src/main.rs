@@ -9,8 +9,8 @@
 //!   GET /env        the variables of imports and values       /secrets  the secret files, and how long each is
 //!   GET /slow?ms=N  answers after N milliseconds
 //! ```
-//! It listens on `PORT` (db: 5000, the others: 8080). On SIGTERM it takes no more connections, answers what it has begun to
-//! answer, and ends. For tests it can be made to misbehave: `TIER_EXIT=CODE`, `TIER_IGNORE_TERM=1`, `TIER_FORK=1`,
+//! It listens on `PORT` (db: 5000, the others: 8080). On SIGTERM it says with each answer that the connection closes, answers
+//! what it has begun to answer, and ends. For tests it can be made to misbehave: `TIER_EXIT=CODE`, `TIER_IGNORE_TERM=1`, `TIER_FORK=1`,
 //! `TIER_SILENT=1`, `TIER_DELAY_MS=N`.
 
 use std::convert::Infallible;
@@ -18,11 +18,13 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, server::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -30,6 +32,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 mod peers;
 mod view;
@@ -40,6 +44,9 @@ type Answer = Response<Full<Bytes>>;
 
 /// How long answers that have begun may take once it is to end.
 const LAST: Duration = Duration::from_secs(20);
+/// How long those who keep a connection have to be told by an answer that it closes: closed without a word, it would be closed
+/// just when the next request is on its way.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let tier = std::env::args().nth(1).unwrap_or_default();
@@ -86,23 +93,49 @@ async fn serve(tier: &str) -> std::io::Result<()> {
     say(&format!("{} listens on {}", peers.name(), listener.local_addr()?));
     let graceful = GracefulShutdown::new();
     let mut again = signal(SignalKind::hangup())?;
+    let (open, mut left) = watch::channel(0_usize);
+    let open = Arc::new(open);
+    let (closing, mut end) = (Arc::new(AtomicBool::new(false)), None::<Instant>);
     loop {
+        let ended = async {
+            match end {
+                Some(at) => {
+                    let _ = tokio::time::timeout_at(at, left.wait_for(|open| *open == 0)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
                 let _ = stream.set_nodelay(true);
-                let peers = peers.clone();
-                let service = service_fn(move |request| answer(request, peers.clone()));
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(graceful.watch(connection));
+                let (peers, closing, open) = (peers.clone(), closing.clone(), open.clone());
+                let service = service_fn(move |request| {
+                    let (peers, closing) = (peers.clone(), closing.clone());
+                    async move {
+                        let mut answer = answer(request, peers).await?;
+                        if closing.load(Ordering::Relaxed) {
+                            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                        }
+                        Ok::<_, Infallible>(answer)
+                    }
+                });
+                let connection = graceful.watch(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(async move {
+                    open.send_modify(|open| *open += 1);
+                    let _ = connection.await;
+                    open.send_modify(|open| *open -= 1);
+                });
             }
             _ = again.recv() => peers.reload(),
             _ = terminate.recv() => {
                 say(&format!("{} was told to end", peers.name()));
                 if variable("TIER_IGNORE_TERM").is_none() {
-                    break;
+                    closing.store(true, Ordering::Relaxed);
+                    end = end.or(Some(Instant::now() + FAREWELL));
                 }
             }
+            () = ended => break,
         }
     }
     drop(listener);

@@ -45,7 +45,7 @@ impl Peers {
 
     /// Reads the imports. What cannot be read changes nothing.
     pub fn reload(&self) {
-        let text = std::env::var("MILLRACE_IMPORTS").and_then(|path| Ok(std::fs::read_to_string(path)));
+        let text = std::env::var("MILLRACE_IMPORTS").map(std::fs::read_to_string);
         let read = text.ok().and_then(Result::ok).and_then(|text| serde_json::from_str(&text).ok());
         let mut known = self.lock();
         known.reads += 1;

@@ -56,13 +56,13 @@ impl Sum {
 
 /// Checks for as long as it is not dropped.
 pub async fn run(setup: Setup, ip: String, launcher: Launcher, findings: mpsc::UnboundedSender<Finding>) {
-    let (sender, mut parts) = mpsc::unbounded_channel::<(Part, Result<(), String>)>();
+    let (sender, mut results) = mpsc::unbounded_channel::<(Part, Result<(), String>)>();
     let mut tasks = JoinSet::new();
-    tasks.spawn(ports(setup.ports.clone(), ip.clone(), sender.clone()));
+    tasks.spawn(check_ports(setup.ports.clone(), ip.clone(), sender.clone()));
     tasks.spawn(probes(setup, ip, launcher, sender, findings.clone()));
     let (mut sum, mut last) = (Sum::default(), None);
-    while let Some((part, result)) = parts.recv().await {
-        match part {
+    while let Some((which, result)) = results.recv().await {
+        match which {
             Part::Ports => sum.ports = Some(result),
             Part::Startup => sum.startup = Some(result),
             Part::Readiness => sum.readiness = Some(result),
@@ -79,7 +79,7 @@ pub async fn run(setup: Setup, ip: String, launcher: Launcher, findings: mpsc::U
 
 type Parts = mpsc::UnboundedSender<(Part, Result<(), String>)>;
 
-async fn ports(ports: std::collections::BTreeMap<String, u16>, ip: String, parts: Parts) {
+async fn check_ports(ports: std::collections::BTreeMap<String, u16>, ip: String, found: Parts) {
     let began = Instant::now();
     let mut passed = false;
     loop {
@@ -94,7 +94,7 @@ async fn ports(ports: std::collections::BTreeMap<String, u16>, ip: String, parts
             }
         }
         passed |= result.is_ok();
-        if parts.send((Part::Ports, result)).is_err() || ports.is_empty() {
+        if found.send((Part::Ports, result)).is_err() || ports.is_empty() {
             return;
         }
         sleep(if !passed && began.elapsed() < SOON.1 { SOON.0 } else { PERIOD }).await;

@@ -52,7 +52,7 @@ pub async fn follow(broker: Broker, key: String, works: mpsc::UnboundedSender<Me
                     }
                 },
                 again = connections.changed() => {
-                    if again.is_err() { return }
+                    if again.is_err() { return; }
                     // What was said meanwhile was not heard.
                     due = Instant::now();
                     None
@@ -71,7 +71,7 @@ pub async fn follow(broker: Broker, key: String, works: mpsc::UnboundedSender<Me
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "Cannot understand what is wanted: what was wanted before goes on")
+                    tracing::error!(%error, "Cannot understand what is wanted: what was wanted before goes on");
                 }
             }
         }

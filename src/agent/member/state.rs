@@ -85,6 +85,10 @@ enum Duty {
 }
 
 /// What is known.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own; what they mean together is decided in one place"
+)]
 #[derive(Debug)]
 pub struct State {
     setup: Setup,
@@ -146,20 +150,19 @@ impl State {
     pub fn hear(&mut self, input: Input, now: Instant) -> Vec<Deed> {
         match input {
             Input::Work(work) if work.pod == self.pod => self.work = Some(work),
-            // That of another pod of the same name.
-            Input::Work(_) | Input::Time => {}
-            Input::Written(revision) => (self.written, self.unwritten) = (Some(revision), None),
-            Input::NotWritten(why) => self.unwritten = Some(why),
-            Input::News(news) => self.news(news),
-            Input::LauncherLost => (self.launcher, self.starting) = (false, false),
-            Input::Hook(turn, result) => self.hook(turn, result, now),
-            Input::Checked(result) => self.checked = result,
             Input::Unwell(why) if self.running && self.ending.is_none() => {
                 self.ending = Some(Ending::Process);
                 self.why_ended = Some(why.clone());
                 return vec![Deed::Fail(why)];
             }
-            Input::Unwell(_) => {}
+            // Work for another pod of the same name, and what came too late to matter.
+            Input::Work(_) | Input::Time | Input::Unwell(_) => {}
+            Input::Written(revision) => (self.written, self.unwritten) = (Some(revision), None),
+            Input::NotWritten(why) => self.unwritten = Some(why),
+            Input::News(news) => self.news(news),
+            Input::LauncherLost => (self.launcher, self.starting) = (false, false),
+            Input::Hook(turn, result) => self.hook(turn, &result, now),
+            Input::Checked(result) => self.checked = result,
             Input::Ending => self.terminating = true,
         }
         self.settle(now)
@@ -213,7 +216,7 @@ impl State {
         self.checked = Err("its ports were not checked yet".into());
     }
 
-    fn hook(&mut self, turn: Turn, result: Result<(), String>, now: Instant) {
+    fn hook(&mut self, turn: Turn, result: &Result<(), String>, now: Instant) {
         self.failures = if result.is_ok() { 0 } else { self.failures.saturating_add(1) };
         let again = now + pause(self.failures);
         let after = |result: &Result<(), String>| match result {
@@ -221,9 +224,9 @@ impl State {
             Err(why) => Duty::Failed(again, why.clone()),
         };
         match turn {
-            Turn::Start if self.running => self.start_hook = after(&result),
+            Turn::Start if self.running => self.start_hook = after(result),
             Turn::Update(revision) if self.running => {
-                self.update_hook = after(&result);
+                self.update_hook = after(result);
                 if result.is_ok() {
                     self.applied = Some(revision);
                 }

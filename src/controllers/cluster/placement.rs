@@ -80,30 +80,40 @@ pub fn surplus(placement: Option<&Placement>, members: &[Placed], count: usize) 
 fn last(placement: Option<&Placement>, members: &[Placed]) -> Option<usize> {
     let partition = shrinking(placement, members);
     let of_it = members.iter().enumerate().filter(|(_, member)| match &partition {
-        Some(partition) => member.partition == *partition,
-        None => true,
+        Shrinking::Only(partition) => member.partition == *partition,
+        Shrinking::Any => true,
     });
     of_it.max_by_key(|(_, member)| (!member.active, member.ordinal)).map(|(at, _)| at)
 }
 
-/// The partition that is to shrink: one that is no more, else the fullest, or the last. None where there are none.
-fn shrinking(placement: Option<&Placement>, members: &[Placed]) -> Option<Option<String>> {
-    let placement = placement.filter(|placement| !placement.partitions.is_empty())?;
+/// Where a member is to go from.
+enum Shrinking {
+    /// From anywhere.
+    Any,
+    /// From this partition, or from those that are in none.
+    Only(Option<String>),
+}
+
+/// The partition that is to shrink: one that is no more, else the fullest, or the last.
+fn shrinking(placement: Option<&Placement>, members: &[Placed]) -> Shrinking {
+    let Some(placement) = placement.filter(|placement| !placement.partitions.is_empty()) else {
+        return Shrinking::Any;
+    };
     let known = |name: &Option<String>| {
         name.as_ref().is_some_and(|name| placement.partitions.iter().any(|partition| partition.name == *name))
     };
     if let Some(stray) = members.iter().find(|member| !known(&member.partition)) {
-        return Some(stray.partition.clone());
+        return Shrinking::Only(stray.partition.clone());
     }
     let counts = counts(members);
     let count = |partition: &Partition| counts.get(&partition.name).copied().unwrap_or_default();
-    let filled = placement.partitions.iter().filter(|partition| count(partition) > 0);
+    let mut filled = placement.partitions.iter().filter(|partition| count(partition) > 0);
     let chosen = match placement.algorithm.unwrap_or(Algorithm::RoundRobin) {
-        Algorithm::OneAfterAnother => filled.last(),
+        Algorithm::OneAfterAnother => filled.next_back(),
         // Of several as full, the last.
         Algorithm::RoundRobin => filled.max_by_key(|partition| count(partition)),
     };
-    chosen.map(|partition| Some(partition.name.clone()))
+    chosen.map_or(Shrinking::Any, |partition| Shrinking::Only(Some(partition.name.clone())))
 }
 
 #[cfg(test)]

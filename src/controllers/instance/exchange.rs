@@ -45,20 +45,20 @@ impl Exchange {
                 if let Some(coming) = &mut state.coming {
                     coming.insert(place.clone());
                 }
-                state.put(place, Some((unit(instance), offer(instance))))
+                state.put(&place, Some(&(unit(instance), offer(instance))))
             }
-            Event::Delete(instance) => state.gone(place(instance)),
+            Event::Delete(instance) => state.gone(&place(instance)),
             Event::InitDone => {
                 let Some(coming) = state.coming.take() else { return vec![] };
                 let gone: Vec<_> = state.offers.keys().filter(|it| !coming.contains(*it)).cloned().collect();
-                gone.into_iter().flat_map(|place| state.gone(place)).collect()
+                gone.iter().flat_map(|place| state.gone(place)).collect()
             }
         }
     }
 
     /// Takes note of the units that an Instance imports from, and whether it must.
     pub fn wants(&self, namespace: &str, instance: &str, wants: BTreeMap<Unit, bool>) {
-        self.lock().want((namespace.to_owned(), instance.to_owned()), wants);
+        self.lock().want(&(namespace.to_owned(), instance.to_owned()), wants);
     }
 
     /// What a unit offers, those with the lowest ordinal first.
@@ -130,14 +130,14 @@ impl State {
         names.into_iter().flatten().map(|name| ObjectRef::new(name).within(namespace)).collect()
     }
 
-    fn gone(&mut self, place: Place) -> Vec<ObjectRef<Instance>> {
-        let woken = self.put(place.clone(), None);
+    fn gone(&mut self, place: &Place) -> Vec<ObjectRef<Instance>> {
+        let woken = self.put(place, None);
         self.want(place, BTreeMap::new());
         woken
     }
 
-    fn put(&mut self, place: Place, now: Option<(Unit, Offer)>) -> Vec<ObjectRef<Instance>> {
-        let before = self.offers.remove(&place);
+    fn put(&mut self, place: &Place, now: Option<&(Unit, Offer)>) -> Vec<ObjectRef<Instance>> {
+        let before = self.offers.remove(place);
         let (namespace, name) = place.clone();
         if let Some((unit, _)) = &before {
             let key = (namespace.clone(), unit.clone());
@@ -148,31 +148,32 @@ impl State {
                 }
             }
         }
-        if let Some((unit, offer)) = &now {
+        if let Some((unit, offer)) = now {
             self.units.entry((namespace.clone(), unit.clone())).or_default().insert(name);
             self.offers.insert(place.clone(), (unit.clone(), offer.clone()));
         }
         let mut woken = vec![];
+        let before = before.as_ref();
         if before != now {
-            let units: BTreeSet<_> = before.iter().chain(&now).map(|(unit, _)| unit).collect();
+            let units: BTreeSet<_> = before.into_iter().chain(now).map(|(unit, _)| unit).collect();
             woken.extend(units.into_iter().flat_map(|unit| self.importers_of(&namespace, unit)));
         }
-        let runs = |it: &Option<(Unit, Offer)>| it.as_ref().is_some_and(|(_, offer)| offer.running);
-        if runs(&before) && !runs(&now) {
+        let runs = |it: Option<&(Unit, Offer)>| it.is_some_and(|(_, offer)| offer.running);
+        if runs(before) && !runs(now) {
             // Whoever waits until nobody uses it any more.
-            let wants = self.wants.get(&place).into_iter().flatten();
+            let wants = self.wants.get(place).into_iter().flatten();
             let used = wants.flat_map(|(unit, _)| self.of_unit(&namespace, unit));
             woken.extend(used.map(|(name, _)| ObjectRef::new(name).within(&namespace)));
         }
         woken
     }
 
-    fn want(&mut self, place: Place, wants: BTreeMap<Unit, bool>) {
+    fn want(&mut self, place: &Place, wants: BTreeMap<Unit, bool>) {
         let (namespace, name) = place.clone();
-        if self.wants.get(&place).is_some_and(|before| *before == wants) {
+        if self.wants.get(place).is_some_and(|before| *before == wants) {
             return;
         }
-        for unit in self.wants.remove(&place).into_iter().flatten().map(|(unit, _)| unit) {
+        for unit in self.wants.remove(place).into_iter().flatten().map(|(unit, _)| unit) {
             let key = (namespace.clone(), unit);
             if let Some(names) = self.importers.get_mut(&key) {
                 names.remove(&name);
@@ -185,7 +186,7 @@ impl State {
             self.importers.entry((namespace.clone(), unit.clone())).or_default().insert(name.clone());
         }
         if !wants.is_empty() {
-            self.wants.insert(place, wants);
+            self.wants.insert(place.clone(), wants);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::broker::member::{MemberReport, MemberWork, Secrets};
 use super::imports::Resolution;
 
 /// What was seen.
+#[allow(clippy::struct_excessive_bools, reason = "each was seen by itself")]
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The Instance.

@@ -38,24 +38,11 @@ pub fn report(case: &Case<'_>) -> Plan {
             || format!("{}.{}.svc", service_name(&identity.namespace, &identity.name), identity.namespace);
         status.address = (!present.cartridge.ports.is_empty()).then(address);
     }
-    match &refused {
-        Some((refusal, message)) => {
-            let reason = (*refusal).into();
-            condition::set(
-                &mut status.conditions,
-                visit,
-                ConditionType::Accepted,
-                Status::False,
-                reason,
-                message,
-            );
-        }
-        None => {
-            let message = "the spec can be acted on";
-            let of = ConditionType::Accepted;
-            condition::set(&mut status.conditions, visit, of, Status::True, Reason::Accepted, message);
-        }
-    }
+    let (holds, reason, said) = match &refused {
+        Some((refusal, message)) => (Status::False, (*refusal).into(), message.as_str()),
+        None => (Status::True, Reason::Accepted, "the spec can be acted on"),
+    };
+    condition::set(&mut status.conditions, visit, ConditionType::Accepted, holds, reason, said);
     let min = case.spec.instances.as_ref().and_then(|limits| limits.min).unwrap_or_default();
     let situation = Situation {
         deleting: case.is_deleting(),

@@ -54,7 +54,7 @@ impl<'a> Report<'a> {
         let seen = self.case.seen;
         match &seen.refused_spec {
             Some(invalid) => {
-                self.set(ConditionType::Accepted, false, invalid.refusal.into(), &invalid.message)
+                self.set(ConditionType::Accepted, false, invalid.refusal.into(), &invalid.message);
             }
             None => self.set(ConditionType::Accepted, true, Reason::Accepted, "the spec can be acted on"),
         }
@@ -83,16 +83,12 @@ impl<'a> Report<'a> {
         if seen.source.application().is_none() {
             return;
         }
-        match &self.case.blocked {
-            Some(missing) => self.set(ConditionType::ImportsResolved, false, Reason::ImportsMissing, missing),
-            None => {
-                let message = match seen.imports.len() {
-                    0 => "nothing is imported".to_owned(),
-                    _ => "every import that is required is there".to_owned(),
-                };
-                self.set(ConditionType::ImportsResolved, true, Reason::ImportsResolved, &message);
-            }
-        }
+        let (reason, message) = match (&self.case.blocked, seen.imports.len()) {
+            (Some(missing), _) => (Reason::ImportsMissing, missing.as_str()),
+            (None, 0) => (Reason::ImportsResolved, "nothing is imported"),
+            (None, _) => (Reason::ImportsResolved, "every import that is required is there"),
+        };
+        self.set(ConditionType::ImportsResolved, self.case.blocked.is_none(), reason, message);
         self.status.imports = seen.imports.iter().map(super::imports::Resolution::listed).collect();
     }
 
@@ -328,7 +324,9 @@ impl<'a> Report<'a> {
         }
         if !events.is_empty() {
             let transitions = self.status.transitions.get_or_insert_default();
-            events.iter().for_each(|(event, _)| transitions.record(*event, self.visit.now));
+            for (event, _) in &events {
+                transitions.record(*event, self.visit.now);
+            }
         }
         events
     }
