@@ -58,5 +58,15 @@ fn next(pod: &Pod) -> Option<Value> {
         .map(|of| json!({"type": of, "status": if of == "PodScheduled" { "True" } else { status }}))
         .into();
     let phase = if bad { "Pending" } else { "Running" };
-    Some(json!({"status": {"phase": phase, "conditions": conditions, "containerStatuses": all}}))
+    let ip = address(&pod.uid().unwrap_or_default());
+    Some(json!({"status": {
+        "phase": phase, "conditions": conditions, "containerStatuses": all, "podIP": ip, "podIPs": [{"ip": ip}],
+    }}))
+}
+
+/// An address that no other pod has: made from its uid.
+fn address(uid: &str) -> String {
+    let sum = uid.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(16_777_619) ^ u32::from(byte));
+    let [_, a, b, c] = sum.to_be_bytes();
+    format!("10.{a}.{b}.{c}")
 }
