@@ -51,11 +51,11 @@ test: ## Run every test, against real components
 	$(CARGO) test --locked --workspace
 ifeq ($(ROOT),yes)
 	@$(MAKE) --no-print-directory program
-	$(CARGO) test --locked --workspace --features rig/node,millrace/node --test node --test open_integration_hub
+	$(CARGO) test --locked --workspace --features rig/node,millrace/node --test node --test open_integration_hub --test roboconf_and_stratos
 else ifeq ($(ROOT),sudo)
 	@$(MAKE) --no-print-directory program
 	CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER='sudo --preserve-env=HOME,XDG_CACHE_HOME,PATH,RIG_INSTALL' \
-	  $(CARGO) test --locked --workspace --features rig/node,millrace/node --test node --test open_integration_hub
+	  $(CARGO) test --locked --workspace --features rig/node,millrace/node --test node --test open_integration_hub --test roboconf_and_stratos
 else
 	@echo 'The tests of the node were left out: they need root, or sudo without a password.'
 endif

@@ -57,11 +57,15 @@ impl House {
         for (name, file) in [
             ("millrace", shipped.join("millrace")),
             ("component", shipped.join("component")),
+            ("tier", shipped.join("tier")),
             ("nats-server", nats),
         ] {
             let path = format!("/{name}");
-            let image =
+            let mut image =
                 Image::new(format!("rig.local/{name}:test")).add(file, path.as_str()).entrypoint([path]);
+            if name == "millrace" {
+                image = image.add(shipped.join("launch"), "/launch");
+            }
             house.node.add_image(&image).await.unwrap();
         }
         house.helm();
@@ -91,7 +95,11 @@ impl House {
         self.try_kubectl(words).unwrap_or_else(|error| panic!("kubectl {}: {error}", words.join(" ")))
     }
 
-    fn try_kubectl(&self, words: &[&str]) -> Result<String, String> {
+    /// The same where it may fail.
+    ///
+    /// # Errors
+    /// What kubectl says.
+    pub fn try_kubectl(&self, words: &[&str]) -> Result<String, String> {
         let output = self.kubectl_command().args(words).output().map_err(|error| error.to_string())?;
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -101,9 +109,13 @@ impl House {
     }
 
     pub fn apply(&self, object: &Value) {
+        self.apply_in(SHOP, object);
+    }
+
+    pub fn apply_in(&self, namespace: &str, object: &Value) {
         let file = self.folder.path().join("object.json");
         fs::write(&file, object.to_string()).unwrap();
-        self.kubectl(&["-n", SHOP, "apply", "-f", file.to_str().unwrap()]);
+        self.kubectl(&["-n", namespace, "apply", "-f", file.to_str().unwrap()]);
     }
 
     pub fn patch(&self, flow: &str, change: &Value) {
@@ -120,6 +132,11 @@ impl House {
     pub fn message(&self, flow: &str) -> String {
         let path = "-o=jsonpath={.status.conditions[?(@.type==\"Ready\")].message}";
         self.kubectl(&["-n", SHOP, "get", "flow", flow, path])
+    }
+
+    /// The address of the node.
+    pub fn address(&self) -> std::net::Ipv4Addr {
+        self.node.address().unwrap()
     }
 
     /// Where the gateway takes requests.
