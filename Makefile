@@ -17,8 +17,8 @@ SHIPPED  = $(TARGET)/image/$(HOST)/image
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## Install the chart into the node, run a flow and show it; CONTEXT=name IMAGE=ref: in a cluster of yours
-	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' COMPONENT_IMAGE='$(COMPONENT_IMAGE)' MAKE='$(MAKE)' RIG='$(RIG)' demo/run.sh
+demo: ## Install the chart into the node, run flows and three tiers; CONTEXT=name IMAGE=ref: in a cluster of yours
+	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' COMPONENT_IMAGE='$(COMPONENT_IMAGE)' TIER_IMAGE='$(TIER_IMAGE)' MAKE='$(MAKE)' RIG='$(RIG)' demo/run.sh
 
 bench: ## Measure what a start costs, on the node of this checkout
 	@MAKE='$(MAKE)' RIG='$(RIG)' CARGO='$(CARGO)' demo/bench.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Millrace as a user would, runs a flow, and shows what happens.
+# Installs Millrace as a user would, runs flows and an application of three tiers, and shows what happens.
 #
 # Without CONTEXT it starts the node of this checkout, and builds the images. With CONTEXT (and IMAGE) it uses a context of
 # your kubeconfig, and says which before it does anything.
@@ -146,6 +146,84 @@ schedule() {
   run kubectl -n "$namespace" patch flow new-orders --type=merge -p '{"spec":{"suspend":true}}'
 }
 
+tiers=tiers
+
+# The phases of the members, in one line.
+phases() { kubectl -n "$tiers" get inst --no-headers -o custom-columns='N:.metadata.name,P:.status.phase' | awk '{printf "%s %s  ", $1, $2} END {print ""}'; }
+
+# Whether all members are in a phase.
+all_are() { ! kubectl -n "$tiers" get inst --no-headers -o custom-columns='P:.status.phase' | grep -qv "^$1\$"; }
+
+# What a web member knows, as it says itself.
+view() { kubectl get --raw "/api/v1/namespaces/$tiers/pods/$1:8080/proxy/view"; }
+
+web_pod() { kubectl -n "$tiers" get pods -l millrace.dev/instance=web-0 -o jsonpath='{.items[0].metadata.name}'; }
+
+knows() { [ "$(view "$1" | grep -o '"name":"app-' | wc -l)" = "$2" ]; }
+
+# Requests through the web tier's Service, until the file is gone; counts go to the other.
+ask() {
+  local good=0 bad=0
+  while [ -e "$2" ]; do
+    if curl -sf -m 5 -o /dev/null "$1"; then good=$((good + 1)); else bad=$((bad + 1)); fi
+    sleep 0.02
+  done
+  echo "$good requests answered, $bad not" > "$3"
+}
+
+three_tiers() {
+  say "9. Three tiers, applied in the wrong order: all pods at once, the applications down the chain"
+  if [ -z "${TIER_IMAGE:-}" ]; then
+    echo "TIER_IMAGE is not given (the target 'tier' of the Containerfile): this part is left out"
+    return
+  fi
+  kubectl create namespace "$tiers" --dry-run=client -o yaml | kubectl apply -f - > /dev/null
+  local began=$EPOCHREALTIME
+  run kubectl -n "$tiers" apply -f examples/three-tier/clusters.yaml
+  sed "s|rig.local/tier:1|$TIER_IMAGE|" examples/three-tier/cartridges.yaml | run kubectl -n "$tiers" apply -f -
+  run kubectl -n "$tiers" wait mcl/web mcl/app mcl/db --for=condition=Ready --timeout=3m
+  awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN {printf "all Active %.1f s after they were applied\n", b - a}'
+  kubectl -n "$tiers" get mcl,inst
+  kubectl -n "$tiers" get inst db-0 app-0 web-0 -o jsonpath='{range .items[*]}{.metadata.name}{":"}{range .status.transitions.recent[*]}{"  "}{.event}{" "}{.time}{end}{"\n"}{end}'
+  local node port url
+  node=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
+  port=$(kubectl -n "$tiers" get service -l millrace.dev/cluster=web -o jsonpath='{.items[0].spec.ports[0].nodePort}')
+  url=http://$node:$port/
+  for _ in 1 2 3; do run curl -s "$url"; done
+
+  say "10. Another app joins the running web tier; members come, go and roll under requests"
+  local pod before flag counts
+  pod=$(web_pod)
+  before=$(view "$pod" | grep -o '"pid":[0-9]*')
+  flag=$(mktemp) counts=$(mktemp)
+  ask "$url" "$flag" "$counts" &
+  run kubectl -n "$tiers" scale mcl app --replicas=2
+  eventually "web-0 knows app-1" knows "$pod" 2
+  echo "web-0 knows both: $(view "$pod" | grep -o '"name":"app-[0-9]*"' | tr '\n' ' '); its process before: $before, now: $(view "$pod" | grep -o '"pid":[0-9]*')"
+  run kubectl -n "$tiers" wait mcl/app --for=condition=Ready --timeout=1m
+  run kubectl -n "$tiers" scale mcl web --replicas=3
+  run kubectl -n "$tiers" wait mcl/web --for=jsonpath='{.status.activeReplicas}'=3 --timeout=1m
+  run kubectl -n "$tiers" patch cartridge web --type=merge -p "{\"spec\":{\"env\":[{\"name\":\"VERSION\",\"value\":\"$EPOCHSECONDS\"}]}}"
+  run kubectl -n "$tiers" wait mcl/web --for=jsonpath='{.status.updatedReplicas}'=3 --timeout=2m
+  run kubectl -n "$tiers" scale mcl web --replicas=2
+  run kubectl -n "$tiers" wait mcl/web --for=condition=Ready --timeout=1m
+  rm "$flag"
+  wait
+  cat "$counts"
+  rm "$counts"
+
+  say "11. The database is stopped: those that cannot do without it stop first, and come back by themselves"
+  run kubectl -n "$tiers" patch inst db-0 --type=merge -p '{"spec":{"desired":"Stopped"}}'
+  run kubectl -n "$tiers" wait inst/db-0 --for=jsonpath='{.status.phase}'=Stopped --timeout=2m
+  phases
+  kubectl -n "$tiers" get inst app-0 -o jsonpath='{range .status.conditions[?(@.type=="Ready")]}{"app-0: "}{.message}{"\n"}{end}'
+  run kubectl -n "$tiers" patch inst db-0 --type=merge -p '{"spec":{"desired":"Started"}}'
+  eventually "all members are Active again" all_are Active
+  phases
+  run curl -s "$url"
+  run kubectl -n "$tiers" scale mcl app --replicas=1
+}
+
 report() {
   say "What happened"
   kubectl -n "$namespace" get flow "$flow" -o jsonpath='{range .status.transitions.recent[*]}{.counter}{"\t"}{.time}{"\t"}{.event}{"\n"}{end}'
@@ -162,6 +240,10 @@ kubectl -n $namespace delete pod -l millrace.dev/flow=$flow      # requests go o
 kubectl -n $namespace patch fl $flow --type=merge -p '{"spec":{"suspend":true}}'
 kubectl -n $namespace patch fl new-orders --type=merge -p '{"spec":{"suspend":false}}'   # the schedule again
 kubectl -n $system exec deploy/millrace-operator -- /millrace dead-letters list -A
+kubectl -n $tiers get inst -w
+kubectl -n $tiers describe inst app-0
+kubectl -n $tiers patch inst web-0 --type=merge -p '{"spec":{"desired":"Maintenance"}}'
+kubectl -n $tiers delete pod -l millrace.dev/instance=web-1      # drained, and made again
 EOT
   [ -n "${CONTEXT:-}" ] || echo "make down"
 }
@@ -172,4 +254,5 @@ start
 requests
 stop
 schedule
+three_tiers
 report

@@ -16,7 +16,8 @@
 //!   main, cli     the program and its commands: one role each
 //!   controllers   the operator: what is declared becomes objects, queues and phases
 //!   gateway       takes webhooks: a request becomes a durable message, then it is answered
-//!   agent         the sidecar of a node's pod          runner   the built-in nodes of a namespace
+//!   membership    the Service of a Cluster, and its endpoints: the Active members
+//!   agent         the sidecar of a node's pod, and of an Instance's          runner   the built-in nodes of a namespace
 //!   dead_letters  the command for what no node could handle
 //!   pump          pull, call, publish, ack: shared by agent and runner
 //!   scheduler     flows with a schedule get a message at each due time
@@ -26,7 +27,8 @@
 //!   admin, metrics, telemetry, clock, shutdown     what every role shares
 //!   api           the four kinds and the pure rules that belong to them: no I/O, whoever needs them may use them
 //! ```
-//! Beside it stands `rig/`, a crate of its own: the real Kubernetes that tests and demo run on. It is never shipped.
+//! Beside it stand `launch/`, the first process of an application's container, and `rig/`, the real Kubernetes that tests and
+//! demo run on, which is never shipped: crates of their own.
 
 pub mod admin;
 pub mod agent;

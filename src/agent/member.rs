@@ -80,10 +80,13 @@ pub struct MemberArgs {
 }
 
 /// What is asked over HTTP.
+#[allow(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Clone, Copy, Debug, Default)]
 struct Face {
     gate: bool,
     serving: bool,
+    /// It has served before.
+    served: bool,
     farewell: bool,
 }
 
@@ -146,7 +149,6 @@ pub async fn run(args: MemberArgs) -> anyhow::Result<()> {
 
 /// `/gate`, `/application/ready` and `/application/stop`.
 fn router(face: watch::Receiver<Face>, endings: mpsc::UnboundedSender<()>) -> Router {
-    let status = |ok: bool| if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let (gate, ready) = (face.clone(), face.clone());
     let stop = move || {
         let (mut face, endings) = (face.clone(), endings.clone());
@@ -158,8 +160,23 @@ fn router(face: watch::Receiver<Face>, endings: mpsc::UnboundedSender<()>) -> Ro
     };
     Router::new()
         .route("/gate", get(move || std::future::ready(status(gate.borrow().gate))))
-        .route("/application/ready", get(move || std::future::ready(status(ready.borrow().serving))))
+        .route("/application/ready", get(move || is_ready(ready.clone())))
         .route("/application/stop", get(stop))
+}
+
+/// Whether the application serves. The first answer waits for it, but not for longer than the kubelet does: told no, that asks
+/// again a while later.
+async fn is_ready(mut face: watch::Receiver<Face>) -> StatusCode {
+    const FIRST: Duration = Duration::from_millis(1500);
+    if !face.borrow().served {
+        let _ = tokio::time::timeout(FIRST, face.wait_for(|face| face.serving)).await;
+    }
+    let serving = face.borrow().serving;
+    status(serving)
+}
+
+const fn status(ok: bool) -> StatusCode {
+    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 /// All that an agent hears of from elsewhere.
@@ -299,9 +316,11 @@ impl Agent {
             }
             changed
         });
+        let serving = self.state.is_serving();
         let face = Face {
             gate: self.state.gate_is_open(),
-            serving: self.state.is_serving(),
+            serving,
+            served: self.face.borrow().served || serving,
             farewell: self.state.has_said_farewell(),
         };
         self.face.send_replace(face);

@@ -58,13 +58,16 @@ impl House {
             ("millrace", shipped.join("millrace")),
             ("component", shipped.join("component")),
             ("tier", shipped.join("tier")),
+            ("root", shipped.join("tier")),
             ("nats-server", nats),
         ] {
             let path = format!("/{name}");
             let mut image =
                 Image::new(format!("rig.local/{name}:test")).add(file, path.as_str()).entrypoint([path]);
-            if name == "millrace" {
-                image = image.add(shipped.join("launch"), "/launch");
+            match name {
+                "millrace" => image = image.add(shipped.join("launch"), "/launch"),
+                "root" => image = image.user("0:0"),
+                _ => {}
             }
             house.node.add_image(&image).await.unwrap();
         }

@@ -153,7 +153,11 @@ async fn killed(world: &World, address: &str) {
     let name = world.ask(&view).await.unwrap()["MILLRACE_INSTANCE"].clone();
     let process = process_of(name.as_str().unwrap()).expect("the process of web-0");
     kill(Pid::from_raw(process), Signal::SIGKILL).unwrap();
-    world.wait_says(NS, "web-0", "exit code 137").await;
+    let restarted = eventually(async || {
+        let path = "-o=jsonpath={.items[0].status.containerStatuses[0].lastState.terminated.exitCode}";
+        world.kubectl(NS, &["get", "pods", "-l", "millrace.dev/instance=web-0", path]) == "137"
+    });
+    assert!(restarted.await, "it was not started again");
     world.wait_phase(NS, "web-0", "Active").await;
     world.balanced(NS, "web", 2).await;
     let (good, bad) = load.end().await;

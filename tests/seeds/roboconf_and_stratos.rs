@@ -140,11 +140,17 @@ async fn the_documents_of_roboconf_and_stratos_step_by_step() {
     let house = House::build().await;
     let jetstream = house.broker().await;
     let mut world = World { house, jetstream };
+    let began = std::time::Instant::now();
+    let done = |what: &str| println!("{what}: {:.0} s after the start", began.elapsed().as_secs_f64());
     wrong::begin(&world);
     roboconf::run(&mut world).await;
+    done("Roboconf");
     stratos::run(&world).await;
+    done("Stratos");
     load::run(&world).await;
+    done("a client without retries");
     wrong::end(&world).await;
+    done("what misbehaves");
     for role in ["operator", "member"] {
         for process in processes::of(role, world.house.address()) {
             println!("memory (PSS) of {role}: {} KiB", processes::memory(process).unwrap_or_default());

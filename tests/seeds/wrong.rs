@@ -56,7 +56,9 @@ pub fn begin(world: &World) {
         world.house.apply_in(NS, &object("Cartridge", spec.clone()));
         world.house.apply_in(NS, &object("Instance", json!({"cartridge": {"name": name}})));
         if name == "watched" {
-            // The same where no root is allowed.
+            // The same as root, where none is allowed.
+            spec["image"] = json!("rig.local/root:test");
+            spec["command"] = json!(["/root", "db"]);
             world.house.apply_in(SHOP, &object("Cartridge", spec));
             world.house.apply_in(SHOP, &object("Instance", json!({"cartridge": {"name": name}})));
         }

@@ -38,11 +38,17 @@ pub fn of_deployment(deployment: &Deployment) -> Option<String> {
 #[must_use]
 pub fn of_pod(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    all.into_iter()
+    let init = status.init_container_statuses.iter().flatten().filter(|container| !is_done(container));
+    init.chain(status.container_statuses.iter().flatten())
         .find_map(|container| of_container(container, now))
         .or_else(|| unscheduled(pod))
         .or_else(|| unready(pod))
+}
+
+/// Whether an init container has done what it is there for.
+fn is_done(container: &ContainerStatus) -> bool {
+    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    ended.is_some_and(|ended| ended.exit_code == 0)
 }
 
 fn unscheduled(pod: &Pod) -> Option<Trouble> {
@@ -209,6 +215,17 @@ mod tests {
             of(waiting, killed).unwrap(),
             stuck("container 'component' does not stay up: it needs more memory than its limit")
         );
+    }
+
+    #[test]
+    fn an_init_container_that_has_done_its_work_is_no_trouble() {
+        let init = |code: i32| {
+            let state = json!({"terminated": {"exitCode": code}});
+            let container = json!({"name": "copy", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state});
+            of_pod(&pod(&json!({"initContainerStatuses": [container]})), now())
+        };
+        assert_eq!(init(0), None);
+        assert_eq!(init(1), Some(stuck("container 'copy' does not stay up: it ended with exit code 1")));
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub(super) fn application(identity: &Identity, given: &Given<'_>) -> Container {
         startup_probe: kept(&probes.startup),
         liveness_probe: kept(&probes.liveness),
         readiness_probe: if wrapped {
-            Some(probe("/application/ready", 5, 1))
+            Some(probe("/application/ready", 2, 1))
         } else {
             kept(&probes.readiness)
         },

@@ -302,8 +302,8 @@ impl<'a> Report<'a> {
         }
         let left = was(self.case.seen, ConditionType::Serving)
             && !condition::is_true(&self.status.conditions, ConditionType::Serving);
-        if left && self.case.identity.cluster.is_some() {
-            events.push((Event::MemberLeft, "the member leaves the load balancer".to_owned()));
+        if left {
+            events.push((Event::MemberLeft, "the application serves no more".to_owned()));
         }
         let runs = |phase| matches!(phase, InstancePhase::Started | InstancePhase::Maintenance);
         let rose =
@@ -311,7 +311,9 @@ impl<'a> Report<'a> {
         if rose && self.case.form != Form::Record {
             events.push((Event::MemberStarted, "the application's process runs".to_owned()));
         }
-        if before != Some(phase) {
+        // On the way down it was started long ago, and has only left.
+        let down = left && phase == InstancePhase::Started;
+        if before != Some(phase) && !down {
             events.push((Event::from(phase), message.to_owned()));
         }
         let gone = self.case.wish == Wish::Delete && self.case.seen.pod.is_none();

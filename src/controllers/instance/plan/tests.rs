@@ -394,7 +394,6 @@ fn a_lost_import_withdraws_then_leaves_then_waits_for_dependants_then_stops_and_
         world.events,
         [
             Event::MemberLeft,
-            Event::MemberStarted,
             Event::InstanceUnresolved,
             Event::MemberStarting,
             Event::MemberStarted,
