@@ -8,7 +8,7 @@ RIG    = $(TARGET)/debug/rig
 ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-ticks bench-hops soak up down status program image test generate lint
+.PHONY: help demo bench bench-ticks bench-hops bench-members soak up down status program image test generate lint
 
 # Static, so that an image needs nothing else.
 HOST    := $(shell rustc -vV | sed -n 's/host: //p')
@@ -62,6 +62,9 @@ endif
 
 bench-ticks: ## Measure how late ticks are when many schedules are due at once
 	$(CARGO) bench --locked --profile dev --bench ticks
+
+bench-members: ## Measure starts in order, and the load balancer, with a thousand members
+	$(CARGO) bench --locked --profile dev --bench members
 
 bench-hops: program ## Measure messages through five built-in nodes against loops by hand
 	$(CARGO) bench --locked --profile dev --bench hops

@@ -23,8 +23,14 @@ struct Running {
     id: u64,
     deadline: Instant,
     killed: bool,
-    said: Arc<Mutex<Vec<u8>>>,
+    said: Said,
 }
+
+/// What a command says, and who hears it.
+type Said = (Arc<Mutex<Vec<u8>>>, thread::JoinHandle<()>);
+
+/// How long the last words of a command that has ended may take to be heard.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl Commands {
     /// Starts one; or says why that cannot be.
@@ -46,7 +52,12 @@ impl Commands {
         let running = self.0.remove(&pid)?;
         // What it left behind must not live on in its name.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        let said = running.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (said, hearing) = running.said;
+        let end = Instant::now() + LAST_WORDS;
+        while !hearing.is_finished() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let output = String::from_utf8_lossy(&said).trim().to_owned();
         let code = (!running.killed).then_some(code);
         let output = if running.killed { "it took too long, and was killed".to_owned() } else { output };
@@ -70,7 +81,7 @@ impl Commands {
     }
 }
 
-fn spawn(command: &[String]) -> std::io::Result<(i32, Arc<Mutex<Vec<u8>>>)> {
+fn spawn(command: &[String]) -> std::io::Result<(i32, Said)> {
     let (mut reader, writer) = std::io::pipe()?;
     let (program, arguments) = command.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
     let child = Command::new(program)
@@ -82,7 +93,7 @@ fn spawn(command: &[String]) -> std::io::Result<(i32, Arc<Mutex<Vec<u8>>>)> {
         .spawn()?;
     let said = Arc::new(Mutex::new(Vec::new()));
     let kept = said.clone();
-    thread::spawn(move || {
+    let hearing = thread::spawn(move || {
         let mut buffer = [0; 1024];
         while let Ok(count) = reader.read(&mut buffer) {
             if count == 0 {
@@ -94,5 +105,5 @@ fn spawn(command: &[String]) -> std::io::Result<(i32, Arc<Mutex<Vec<u8>>>)> {
             kept.drain(..surplus);
         }
     });
-    Ok((i32::try_from(child.id()).unwrap_or_default(), said))
+    Ok((i32::try_from(child.id()).unwrap_or_default(), (said, hearing)))
 }

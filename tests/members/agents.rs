@@ -24,6 +24,8 @@ pub struct Start {
 #[derive(Default)]
 pub struct Shared {
     pub starts: Vec<Start>,
+    /// When each application was said to serve for the first time.
+    pub served: HashMap<String, Instant>,
     /// The revision that each application has, and the members that it knows.
     pub knows: HashMap<String, BTreeMap<String, Vec<String>>>,
     /// Those that never answer on their ports.
@@ -83,6 +85,7 @@ impl Agents {
                     shared.running.insert(name.clone(), (work.pod.clone(), 1));
                     said.push(report(Stage::Running, 1));
                     if !shared.silent.contains(&name) {
+                        shared.served.insert(name.clone(), Instant::now());
                         said.push(report(Stage::Serving, 1));
                     }
                 }
