@@ -199,6 +199,9 @@ async fn graphs(world: &World, count: usize) {
     );
 }
 
+/// When each pod was first seen so, in or out.
+type Seen = Arc<Mutex<HashMap<(String, bool), Instant>>>;
+
 /// Members that stop and begin to serve, 200 times a second: how long until the load balancer has it.
 async fn membership(world: &World, members: usize) {
     const EACH: usize = 10;
@@ -224,7 +227,6 @@ async fn membership(world: &World, members: usize) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     // When each pod was last seen to change, in the Instance and in the slice.
-    type Seen = Arc<Mutex<HashMap<(String, bool), Instant>>>;
     let (instances, slices): (Seen, Seen) = Default::default();
     let pods = world.list::<k8s_openapi::api::core::v1::Pod>("members", &ListParams::default()).await;
     let uid_of: HashMap<String, String> =

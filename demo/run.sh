@@ -123,6 +123,7 @@ schedule() {
   fi
   apply examples/scheduled-flow/shop.yaml
   apply examples/scheduled-flow/flow.yaml
+  kubectl -n "$namespace" patch flow new-orders --type=merge -p '{"spec":{"suspend":null}}' > /dev/null
   kubectl -n "$namespace" rollout status deployment/shop --timeout=2m > /dev/null
   run kubectl -n "$namespace" wait flow/new-orders --for=condition=Ready --timeout=3m
   kubectl -n "$namespace" get flow new-orders -o jsonpath='{range .status.conditions[?(@.type=="TriggerArmed")]}{.type}: {.message}{"\n"}{end}'
@@ -181,6 +182,8 @@ three_tiers() {
   local began=$EPOCHREALTIME
   run kubectl -n "$tiers" apply -f examples/three-tier/clusters.yaml
   sed "s|rig.local/tier:1|$TIER_IMAGE|" examples/three-tier/cartridges.yaml | run kubectl -n "$tiers" apply -f -
+  # An earlier demo may have ended in the middle.
+  kubectl -n "$tiers" patch inst db-0 --type=merge -p '{"spec":{"desired":null}}' > /dev/null 2>&1 || true
   run kubectl -n "$tiers" wait mcl/web mcl/app mcl/db --for=condition=Ready --timeout=3m
   awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN {printf "all Active %.1f s after they were applied\n", b - a}'
   kubectl -n "$tiers" get mcl,inst

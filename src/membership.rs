@@ -165,7 +165,18 @@ fn is_behind(identity: &Identity, seen: &Snapshot, context: &Membership) -> bool
 
 async fn act(plan: Plan, seen: &Snapshot, context: &Membership) -> Result<(), WriteError> {
     let writer = &context.writer;
-    // Endpoints first: whoever is to leave leaves, whatever else is wrong.
+    let service = match &plan.service {
+        Some(service) => writer.put(service, seen.service.as_deref()).await,
+        None => Ok(()),
+    };
+    if matches!(service, Err(WriteError::Foreign)) {
+        // Under that name, somebody else's Service would send its requests to our members.
+        for slice in &seen.slices {
+            writer.delete::<EndpointSlice>(&slice.metadata).await?;
+        }
+        return service;
+    }
+    // Whatever else is wrong with it: whoever is to leave leaves.
     for wanted in &plan.slices {
         let name = wanted.name_any();
         let live = seen.slices.iter().find(|live| live.name_any() == name);
@@ -174,10 +185,7 @@ async fn act(plan: Plan, seen: &Snapshot, context: &Membership) -> Result<(), Wr
     for gone in &plan.gone {
         writer.delete::<EndpointSlice>(&gone.metadata).await?;
     }
-    if let Some(service) = &plan.service {
-        writer.put(service, seen.service.as_deref()).await?;
-    }
-    Ok(())
+    service
 }
 
 /// Whether a slice lists a pod as ready: the load balancer sends to it.

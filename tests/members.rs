@@ -260,6 +260,7 @@ async fn a_deletion_in_the_background_the_foreground_or_of_the_cluster_only_leav
     assert!(gone, "the namespace hangs: {:?}", world.messages("going").await);
 }
 
+#[allow(clippy::too_many_lines, reason = "it is a list")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_named_with_what_to_do_and_disturbs_nobody() {
     let world = World::start().await;

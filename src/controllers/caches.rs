@@ -100,6 +100,7 @@ impl Caches {
                     w.flows_where(&known, |flow| uses(flow, &secret));
                     users.wake(&secret, &w);
                 }
+                w.secret_changed(event);
             });
         keep(task);
         let (w, known) = of_flow(wake, &flows);

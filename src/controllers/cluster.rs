@@ -270,7 +270,8 @@ async fn take(
         }
         Step::DeleteMember(ordinal) => {
             if let Some(live) = live(ordinal) {
-                writer.delete::<Instance>(live.meta()).await?;
+                // Once it is nobody's member any more, as after `--cascade=orphan`, it is not ours to remove.
+                writer.delete_exact::<Instance>(live.meta()).await?;
             }
         }
         Step::DeleteRevision(name) => {

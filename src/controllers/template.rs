@@ -78,6 +78,9 @@ fn own(template: &PodTemplateSpec, ours: Own) -> Option<String> {
 
 fn own_spec(spec: &PodSpec, ours: Own) -> Option<String> {
     let Own { main, whose, .. } = ours;
+    if spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always") {
+        return Some("`spec.restartPolicy` must be left out: what ends is started again".into());
+    }
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     if let Some(own) = containers.find(|container| ours.containers.contains(&container.name.as_str())) {
         return Some(format!("must not hold a container '{}': that one is Millrace's own", own.name));
@@ -99,6 +102,25 @@ fn own_spec(spec: &PodSpec, ours: Own) -> Option<String> {
 fn own_main(component: &Container, Own { whose, .. }: Own) -> Option<String> {
     if component.image.is_some() {
         return Some(format!("must not set the image of the {whose}'s container: set the {whose}'s `image`"));
+    }
+    if whose == "cartridge" {
+        let probes = [&component.startup_probe, &component.liveness_probe, &component.readiness_probe];
+        let refused = [
+            ("command", component.command.is_some()),
+            ("args", component.args.is_some()),
+            ("probes", probes.into_iter().any(Option::is_some)),
+        ];
+        if let Some((field, _)) = refused.into_iter().find(|(_, given)| *given) {
+            return Some(format!(
+                "must not set `{field}` of the cartridge's container: set the cartridge's `{field}`"
+            ));
+        }
+        let mut mounts = component.volume_mounts.iter().flatten();
+        if mounts.any(|mount| {
+            mount.mount_path.trim_end_matches('/') == "/run" || mount.mount_path.starts_with("/run/millrace")
+        }) {
+            return Some("must not mount anything at /run/millrace: Millrace's own files are there".into());
+        }
     }
     let lifecycle = component.lifecycle.as_ref();
     if lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some()) {

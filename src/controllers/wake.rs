@@ -1,6 +1,6 @@
 //! Who has reason to look: what happens to one object, told to the controllers of others.
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -142,6 +142,17 @@ impl Wake {
             if let Some(cluster) = pod.labels().get(label::CLUSTER) {
                 self.balancer(ObjectRef::new(cluster).within(&namespace));
             }
+        }
+    }
+
+    /// A Secret that may be an Instance's or a Cluster's own has changed.
+    pub fn secret_changed(&self, event: &Event<PartialObjectMeta<Secret>>) {
+        let (Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) = event else { return };
+        let Some(namespace) = secret.namespace() else { return };
+        if let Some(instance) = secret.labels().get(label::INSTANCE) {
+            self.instance(ObjectRef::new(instance).within(&namespace));
+        } else if let Some(cluster) = secret.labels().get(label::CLUSTER) {
+            self.cluster(ObjectRef::new(cluster).within(&namespace));
         }
     }
 

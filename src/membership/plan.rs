@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use kube::ResourceExt as _;
 
-use crate::api::cartridge::Port;
+use crate::api::cartridge::{Port, Protocol};
 use crate::api::cluster::LoadBalancer;
 use crate::api::condition::{ConditionType, is_true};
 use crate::api::instance::{Desired, Instance};
@@ -87,8 +87,15 @@ pub fn plan(identity: &Identity, seen: &Snapshot) -> Plan {
         let ports = lists.get(&group).map(Vec::as_slice).unwrap_or_default();
         slices.extend(placed(identity, seen, &group, ports, endpoints));
     }
+    if seen.deleting {
+        // The garbage collector takes them: what is made now it would have to take again.
+        slices.retain(|slice| seen.slices.iter().any(|live| live.name_any() == slice.name_any()));
+    }
     let wanted: BTreeSet<_> = slices.iter().map(EndpointSlice::name_any).collect();
-    let gone = seen.slices.iter().filter(|slice| !wanted.contains(&slice.name_any())).cloned().collect();
+    let ours =
+        |slice: &&Arc<EndpointSlice>| slice.owner_references().iter().any(|owner| owner.uid == identity.uid);
+    let gone = seen.slices.iter().filter(ours).filter(|slice| !wanted.contains(&slice.name_any()));
+    let gone = gone.cloned().collect();
     Plan { service, slices, gone }
 }
 
@@ -96,14 +103,20 @@ pub fn plan(identity: &Identity, seen: &Snapshot) -> Plan {
 fn listed(member: &Member, seen: &Snapshot) -> Option<(Group, Vec<Port>, Endpoint)> {
     let pod = member.pod.as_ref()?;
     let ip = pod.status.as_ref()?.pod_ip.as_deref().filter(|ip| !ip.is_empty())?;
-    let ports = member.ports.clone().filter(|ports| !ports.is_empty())?;
+    let ended = matches!(pod.status.as_ref()?.phase.as_deref(), Some("Failed" | "Succeeded"));
     let status = member.instance.status.as_ref()?;
+    // What is said of the pod before, which had the same name and another address, is not said of this one.
+    if ended || !status.addresses.iter().any(|address| address == ip) {
+        return None;
+    }
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    // A revision that cannot be read now takes nobody out.
+    let ports = member.ports.clone().or_else(|| listed_ports(seen, uid)).filter(|ports| !ports.is_empty())?;
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let ready = is_true(&status.conditions, ConditionType::Serving)
         && member.instance.spec.desired.unwrap_or_default() == Desired::Started
         && member.instance.metadata.deletion_timestamp.is_none()
         && !terminating;
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     // One that was never listed need not leave.
     let serving = ready || is_true(&status.conditions, ConditionType::Started) && is_listed(seen, uid);
     if !serving {
@@ -116,6 +129,25 @@ fn listed(member: &Member, seen: &Snapshot) -> Option<(Group, Vec<Port>, Endpoin
 
 fn is_listed(seen: &Snapshot, uid: &str) -> bool {
     seen.slices.iter().flat_map(|slice| &slice.endpoints).any(|endpoint| target(endpoint) == Some(uid))
+}
+
+/// The ports with which a pod is listed now.
+fn listed_ports(seen: &Snapshot, uid: &str) -> Option<Vec<Port>> {
+    let lists =
+        |slice: &&Arc<EndpointSlice>| slice.endpoints.iter().any(|endpoint| target(endpoint) == Some(uid));
+    let slice = seen.slices.iter().find(lists)?;
+    let port = |port: &EndpointPort| {
+        Some(Port {
+            name: port.name.clone()?,
+            port: u16::try_from(port.port?).ok()?,
+            protocol: match port.protocol.as_deref() {
+                Some("UDP") => Some(Protocol::Udp),
+                Some("SCTP") => Some(Protocol::Sctp),
+                _ => None,
+            },
+        })
+    };
+    slice.ports.iter().flatten().map(port).collect()
 }
 
 fn target(endpoint: &Endpoint) -> Option<&str> {

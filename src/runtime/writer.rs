@@ -301,8 +301,9 @@ impl Writer {
 
     async fn remove<K: Object>(&self, seen: &ObjectMeta, how: DeleteParams) -> Result<(), WriteError> {
         let api: Api<K> = self.api(seen);
+        let uid = || Preconditions { uid: seen.uid.clone(), resource_version: None };
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
+            preconditions: Some(how.preconditions.clone().unwrap_or_else(uid)),
             propagation_policy: Some(PropagationPolicy::Background),
             ..how
         };
@@ -317,6 +318,15 @@ impl Writer {
             _ => self.consistency.removed(&K::kind(&()), seen),
         }
         Ok(())
+    }
+
+    /// Removes the object exactly as it was seen: one whose owner has changed meanwhile, too, stays.
+    ///
+    /// # Errors
+    /// As for [`Writer::delete`], and [`WriteError::Conflict`] where it has changed.
+    pub async fn delete_exact<K: Object>(&self, seen: &ObjectMeta) -> Result<(), WriteError> {
+        let exact = Preconditions { uid: seen.uid.clone(), resource_version: seen.resource_version.clone() };
+        self.remove::<K>(seen, DeleteParams { preconditions: Some(exact), ..DeleteParams::default() }).await
     }
 
     /// Removes the object that was seen at once, without the time that it has to end: where nobody would wait for it.

@@ -90,7 +90,7 @@ impl Agents {
                     }
                 }
                 (true, Some(starts)) if !shared.silent.contains(&name) => {
-                    said.push(report(Stage::Serving, starts))
+                    said.push(report(Stage::Serving, starts));
                 }
                 (true, Some(starts)) => said.push(report(Stage::Running, starts)),
                 (false, Some(starts)) => {

@@ -49,7 +49,9 @@ impl Load {
                             kept = sender.filter(|_| keeps);
                         }
                         Ok(Err(why)) => {
-                            bad.lock().unwrap().push(format!("{}: {why}", if keeps { "kept" } else { "new" }))
+                            bad.lock()
+                                .unwrap()
+                                .push(format!("{}: {why}", if keeps { "kept" } else { "new" }));
                         }
                         Err(_) => bad.lock().unwrap().push("no answer".into()),
                     }
@@ -151,7 +153,7 @@ async fn killed(world: &World, address: &str) {
     assert!(served);
     let view = format!("http://{}:8080/env", world.address(NS, "web-0"));
     let name = world.ask(&view).await.unwrap()["MILLRACE_INSTANCE"].clone();
-    let process = process_of(name.as_str().unwrap()).expect("the process of web-0");
+    let process = process_of(name.as_str().unwrap()).unwrap();
     kill(Pid::from_raw(process), Signal::SIGKILL).unwrap();
     let restarted = eventually(async || {
         let path = "-o=jsonpath={.items[0].status.containerStatuses[0].lastState.terminated.exitCode}";

@@ -1,4 +1,4 @@
-//! The 18 things that the document of Roboconf asks for. Its Apache, Tomcat and MySQL are web, app and db here; its virtual
+//! The 18 things that the document of Roboconf asks for. Its web server, Tomcat and database are web, app and db here; its virtual
 //! machines are pods.
 
 use std::time::Duration;

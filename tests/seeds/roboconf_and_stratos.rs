@@ -22,28 +22,28 @@ use house::{House, eventually};
 use serde_json::Value;
 
 /// A node with Millrace on it.
-pub struct World {
-    pub house: House,
-    pub jetstream: jetstream::Context,
+struct World {
+    house: House,
+    jetstream: jetstream::Context,
 }
 
 impl World {
     /// Runs kubectl in a namespace.
-    pub fn kubectl(&self, namespace: &str, words: &[&str]) -> String {
+    fn kubectl(&self, namespace: &str, words: &[&str]) -> String {
         self.house.kubectl(&[&["-n", namespace], words].concat())
     }
 
-    pub fn instance(&self, namespace: &str, name: &str) -> Value {
+    fn instance(&self, namespace: &str, name: &str) -> Value {
         let text = self.house.try_kubectl(&["-n", namespace, "get", "instance", name, "-o", "json"]);
         text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    pub fn phase(&self, namespace: &str, name: &str) -> String {
+    fn phase(&self, namespace: &str, name: &str) -> String {
         self.instance(namespace, name)["status"]["phase"].as_str().unwrap_or_default().to_owned()
     }
 
     /// What the Ready condition of an Instance says.
-    pub fn says(&self, namespace: &str, name: &str) -> String {
+    fn says(&self, namespace: &str, name: &str) -> String {
         let instance = self.instance(namespace, name);
         let conditions = instance["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let ready =
@@ -51,7 +51,7 @@ impl World {
         ready["message"].as_str().unwrap_or_default().to_owned()
     }
 
-    pub async fn wait_phase(&self, namespace: &str, name: &str, phase: &str) {
+    async fn wait_phase(&self, namespace: &str, name: &str, phase: &str) {
         let reached = eventually(async || self.phase(namespace, name) == phase).await;
         assert!(
             reached,
@@ -61,36 +61,36 @@ impl World {
         );
     }
 
-    pub async fn wait_says(&self, namespace: &str, name: &str, words: &str) {
+    async fn wait_says(&self, namespace: &str, name: &str, words: &str) {
         let reached = eventually(async || self.says(namespace, name).contains(words)).await;
         assert!(reached, "{name} never says '{words}', but: {}", self.says(namespace, name));
     }
 
     /// The first address of an Instance.
-    pub fn address(&self, namespace: &str, name: &str) -> String {
+    fn address(&self, namespace: &str, name: &str) -> String {
         self.instance(namespace, name)["status"]["addresses"][0].as_str().unwrap_or_default().to_owned()
     }
 
     /// The address of a Cluster's Service.
-    pub fn service(&self, namespace: &str, cluster: &str) -> String {
+    fn service(&self, namespace: &str, cluster: &str) -> String {
         let selector = format!("millrace.dev/cluster={cluster}");
         let path = "-o=jsonpath={.items[0].spec.clusterIP}";
         self.kubectl(namespace, &["get", "service", "-l", &selector, path])
     }
 
     /// What an application answers.
-    pub async fn ask(&self, url: &str) -> Option<Value> {
+    async fn ask(&self, url: &str) -> Option<Value> {
         let (status, text) = common::get(url).await.ok()?;
         (status == 200).then(|| serde_json::from_str(&text).unwrap_or(Value::String(text.trim().to_owned())))
     }
 
     /// What was announced of an object.
-    pub async fn events(&self, namespace: &str, plural: &str, name: &str) -> Vec<Value> {
+    async fn events(&self, namespace: &str, plural: &str, name: &str) -> Vec<Value> {
         let subject = format!("millrace.event.{namespace}.{plural}.{name}");
         house::messages(&self.jetstream, "MILLRACE_EVENTS", &subject).await
     }
 
-    pub async fn event_types(&self, namespace: &str, plural: &str, name: &str) -> Vec<String> {
+    async fn event_types(&self, namespace: &str, plural: &str, name: &str) -> Vec<String> {
         let events = self.events(namespace, plural, name).await;
         events
             .iter()
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// The sequence of an announcement in the log: what happened before has a lower one.
-    pub async fn sequence(&self, namespace: &str, name: &str, kind: &str) -> u64 {
+    async fn sequence(&self, namespace: &str, name: &str, kind: &str) -> u64 {
         let stream = self.jetstream.get_stream("MILLRACE_EVENTS").await.unwrap();
         let subject = format!("millrace.event.{namespace}.instances.{name}");
         let mut from = 1;
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Puts an example into a namespace, with the image of this test.
-    pub fn example(&self, namespace: &str, file: &str) {
+    fn example(&self, namespace: &str, file: &str) {
         let path = format!("{}/examples/three-tier/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap().replace("rig.local/tier:1", "rig.local/tier:test");
         for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Waits until the load balancer of a Cluster sends to exactly these.
-    pub async fn balanced(&self, namespace: &str, cluster: &str, members: usize) {
+    async fn balanced(&self, namespace: &str, cluster: &str, members: usize) {
         let selector = format!("millrace.dev/cluster={cluster}");
         let path =
             "-o=jsonpath={range .items[*].endpoints[?(@.conditions.ready==true)]}{.targetRef.name} {end}";

@@ -25,7 +25,7 @@ pub async fn run(world: &World) {
     let node = world.house.kubectl(&["get", "nodes", "-o", "name"]);
     world.house.kubectl(&["label", &node, "zone-of-test=east", "--overwrite"]);
     step_01_02_a_cartridge_is_deployed_and_announced(world).await;
-    step_04_17_a_subscription_gets_a_key(world).await;
+    step_04_17_a_subscription_gets_a_key(world);
     step_05_06_the_cluster_is_announced_with_its_policies(world).await;
     step_07_08_it_is_decided_where_members_run_and_they_are_announced(world).await;
     step_09_10_12_13_14_members_start_and_are_active_when_their_ports_answer(world).await;
@@ -58,7 +58,7 @@ fn key(world: &World) -> String {
     world.kubectl(TENANT, &["get", "secret", &secret, "-o=jsonpath={.data.key}"])
 }
 
-async fn step_04_17_a_subscription_gets_a_key(world: &World) {
+fn step_04_17_a_subscription_gets_a_key(world: &World) {
     let cluster = json!({
         "apiVersion": "millrace.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "php"},
         "spec": {

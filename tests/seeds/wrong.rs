@@ -86,7 +86,7 @@ pub async fn end(world: &World) {
         world.wait_phase(NS, name, "Active").await;
     }
     // Stopped on purpose under a liveness check: it stays stopped, and nobody restarts it.
-    let patch = |name: &str, desired: &str| {
+    let want = |name: &str, desired: &str| {
         let change = json!({"spec": {"desired": desired}}).to_string();
         world.kubectl(NS, &["patch", "inst", name, "--type=merge", "-p", &change]);
     };
@@ -95,18 +95,18 @@ pub async fn end(world: &World) {
         let path = "-o=jsonpath={.items[0].status.containerStatuses[0].restartCount}";
         world.kubectl(NS, &["get", "pods", "-l", &selector, path])
     };
-    patch("watched", "Stopped");
-    patch("plain", "Stopped");
+    want("watched", "Stopped");
+    want("plain", "Stopped");
     // One that ignores SIGTERM is killed after half a minute, and is then stopped like any other.
     let began = Instant::now();
-    patch("stubborn", "Stopped");
+    want("stubborn", "Stopped");
     for name in ["watched", "plain", "stubborn"] {
         world.wait_phase(NS, name, "Stopped").await;
     }
     assert!(began.elapsed() >= Duration::from_secs(29), "{:?}", began.elapsed());
     assert_eq!(world.kubectl(NS, &["get", "pods", "-l", "millrace.dev/instance=plain", "-o", "name"]), "");
     assert_eq!((restarts("watched"), restarts("stubborn")), ("0".into(), "0".into()));
-    patch("watched", "Started");
+    want("watched", "Started");
     world.wait_phase(NS, "watched", "Active").await;
     assert_eq!(restarts("watched"), "0");
 }

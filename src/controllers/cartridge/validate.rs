@@ -2,6 +2,7 @@
 
 use crate::api::cartridge::CartridgeSpec;
 use crate::controllers::instance::build::OWN;
+use crate::controllers::pod::AGENT_PORT;
 use crate::controllers::schemas::Schemas;
 use crate::controllers::template;
 
@@ -14,7 +15,14 @@ pub fn validate(spec: &CartridgeSpec, schemas: &Schemas) -> Result<(), String> {
     let schema = schema.map(|error| error.to_string());
     let template = template::parse(spec.pod_template.as_ref(), OWN).err();
     let template = template.map(|why| format!("`spec.podTemplate` {why}"));
-    let problems: Vec<_> = schema.into_iter().chain(template).collect();
+    let taken = spec.ports.iter().find(|port| port.port == AGENT_PORT);
+    let taken = taken.map(|port| {
+        format!(
+            "`spec.ports` must not use {AGENT_PORT}, as '{}' does: Millrace's agent listens there",
+            port.name
+        )
+    });
+    let problems: Vec<_> = schema.into_iter().chain(template).chain(taken).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
@@ -48,6 +56,14 @@ mod tests {
         assert_eq!(
             check(json!({"podTemplate": {"spec": {"containers": [{"name": "application", "image": "b"}]}}})),
             Err("`spec.podTemplate` must not set the image of the cartridge's container: set the cartridge's `image`".into())
+        );
+        let wrong =
+            check(json!({"podTemplate": {"spec": {"containers": [{"name": "application", "args": ["x"]}]}}}));
+        assert!(wrong.unwrap_err().ends_with("set the cartridge's `args`"));
+        let wrong = check(json!({"ports": [{"name": "agent", "port": 8687}]}));
+        assert_eq!(
+            wrong,
+            Err("`spec.ports` must not use 8687, as 'agent' does: Millrace's agent listens there".into())
         );
     }
 }

@@ -19,6 +19,7 @@ fn port(number: u16) -> Port {
 }
 
 /// How a member is.
+#[allow(clippy::struct_excessive_bools, reason = "each varies by itself")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Is {
     serving: bool,
@@ -34,6 +35,7 @@ const ACTIVE: Is =
 
 fn member(number: usize, is: Is) -> Member {
     let name = format!("web-{number}");
+    let address = format!("10.1.{}.{}", number / 250, number % 250);
     let now = "2026-01-01T00:00:00Z";
     let condition = |of: &str, holds: bool| {
         json!({
@@ -44,7 +46,7 @@ fn member(number: usize, is: Is) -> Member {
         "apiVersion": "millrace.dev/v1alpha1", "kind": "Instance",
         "metadata": {"namespace": "shop", "name": name, "deletionTimestamp": is.leaving.then_some(now)},
         "spec": {"cartridge": {"name": "web"}, "cluster": "web", "desired": is.desired},
-        "status": {"conditions": [condition("Started", is.started), condition("Serving", is.serving)]},
+        "status": {"addresses": [address], "conditions": [condition("Started", is.started), condition("Serving", is.serving)]},
     }))
     .unwrap();
     let pod = serde_json::from_value(json!({
@@ -53,7 +55,7 @@ fn member(number: usize, is: Is) -> Member {
             "deletionTimestamp": is.ending.then_some(now),
         },
         "spec": {"containers": [], "nodeName": "n1"},
-        "status": {"podIP": format!("10.1.{}.{}", number / 250, number % 250)},
+        "status": {"podIP": address},
     }))
     .unwrap();
     Member { instance: Arc::new(instance), pod: Some(Arc::new(pod)), ports: Some(vec![port(is.port)]) }
@@ -149,6 +151,21 @@ fn members_of_another_revision_with_other_ports_have_a_slice_of_their_own() {
     let old = Is { port: 8081, ..ACTIVE };
     let plan = plan(&identity(), &seen(vec![member(0, ACTIVE), member(1, old)], &Plan::default()));
     assert_eq!(plan.slices.iter().map(|slice| slice.endpoints.len()).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn a_revision_that_cannot_be_read_takes_nobody_out_and_a_new_pod_waits_for_its_own_word() {
+    let identity = identity();
+    let before = plan(&identity, &seen(vec![member(0, ACTIVE)], &Plan::default()));
+    let mut unread = seen(vec![member(0, ACTIVE)], &before);
+    unread.members[0].ports = None;
+    assert_eq!(plan(&identity, &unread).slices, before.slices);
+    let mut replaced = seen(vec![member(0, ACTIVE)], &before);
+    let mut pod = (**replaced.members[0].pod.as_ref().unwrap()).clone();
+    pod.metadata.uid = Some("another".into());
+    pod.status.as_mut().unwrap().pod_ip = Some("10.9.9.9".into());
+    replaced.members[0].pod = Some(Arc::new(pod));
+    assert_eq!(listing(&plan(&identity, &replaced)), []);
 }
 
 #[test]

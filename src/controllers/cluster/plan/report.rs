@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 
 use crate::api::cluster::ClusterStatus;
 use crate::api::cluster::phase::{ClusterPhase, Members, Situation};
@@ -32,7 +33,11 @@ pub fn report(case: &Case<'_>) -> Plan {
     status.updated_replicas = Some(count(members.updated));
     status.selector = Some(label::text(&label::select_cluster(&identity.name)));
     status.subscription_secret = Some(identity.key());
-    status.current_revision.clone_from(&case.target);
+    // Only what is stored: what could not be stored cannot be gone back to.
+    let stored = |name: &String| seen.revisions.iter().any(|stored| stored.name_any() == *name);
+    if let Some(target) = case.target.as_ref().filter(|target| stored(target)) {
+        status.current_revision = Some(target.clone());
+    }
     if let Some(present) = &case.present {
         let address =
             || format!("{}.{}.svc", service_name(&identity.namespace, &identity.name), identity.namespace);

@@ -28,7 +28,7 @@ struct World {
 }
 
 impl World {
-    fn new(spec: Value) -> Self {
+    fn new(spec: &Value) -> Self {
         let mut all = json!({"cartridge": {"name": "web"}});
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let cluster = json!({
@@ -140,7 +140,9 @@ impl World {
         for _ in 0..200 {
             self.look();
             let ordinals: Vec<_> = self.members.keys().copied().collect();
-            ordinals.into_iter().for_each(|ordinal| self.step_member(ordinal));
+            for ordinal in ordinals {
+                self.step_member(ordinal);
+            }
             self.second += 1;
         }
         if !self.gone {
@@ -183,7 +185,7 @@ fn set_active(member: &mut Instance, active: bool) {
 }
 
 fn three() -> World {
-    let mut world = World::new(json!({"replicas": 3}));
+    let mut world = World::new(&json!({"replicas": 3}));
     world.settle();
     world
 }
@@ -192,7 +194,7 @@ fn three() -> World {
 
 #[test]
 fn a_cluster_is_created_starts_and_is_active_when_its_members_are() {
-    let mut world = World::new(json!({"replicas": 3}));
+    let mut world = World::new(&json!({"replicas": 3}));
     world.look();
     assert_eq!((world.phase(), world.ordinals(), world.key), (ClusterPhase::Created, vec![0, 1, 2], 1));
     world.look();
@@ -253,7 +255,7 @@ fn orphans_are_not_removed() {
 
 #[test]
 fn scaling_keeps_to_the_limits_and_to_the_lowest_ordinals() {
-    let mut world = World::new(json!({"replicas": 9, "instances": {"min": 1, "max": 4}}));
+    let mut world = World::new(&json!({"replicas": 9, "instances": {"min": 1, "max": 4}}));
     world.settle();
     assert_eq!(world.ordinals(), [0, 1, 2, 3]);
     world.cluster.spec.replicas = 0;
@@ -281,7 +283,7 @@ fn a_member_whose_predecessor_still_goes_waits_for_its_end() {
 
 #[test]
 fn a_name_that_is_anothers_is_passed_over_and_named() {
-    let mut world = World::new(json!({"replicas": 2}));
+    let mut world = World::new(&json!({"replicas": 2}));
     world.foreign = [1].into();
     world.settle();
     assert_eq!(world.ordinals(), [0, 2]);
@@ -294,7 +296,7 @@ fn a_name_that_is_anothers_is_passed_over_and_named() {
 
 #[test]
 fn a_cartridge_that_is_missing_changes_nothing_that_runs() {
-    let mut world = World::new(json!({"replicas": 2}));
+    let mut world = World::new(&json!({"replicas": 2}));
     world.cartridge = Err("there is no Cartridge 'web': create it".into());
     world.look();
     assert_eq!((world.phase(), world.members.len()), (ClusterPhase::Created, 0));
@@ -327,7 +329,7 @@ fn values_that_do_not_fit_are_a_persons_to_correct() {
 #[test]
 fn partitions_without_room_are_said() {
     let placement = json!({"partitions": [{"name": "a", "max": 1}, {"name": "b", "max": 1}]});
-    let mut world = World::new(json!({"replicas": 3, "placement": placement}));
+    let mut world = World::new(&json!({"replicas": 3, "placement": placement}));
     world.settle();
     let partitions: Vec<_> = world.members.values().filter_map(|it| it.spec.partition.clone()).collect();
     assert_eq!(partitions, ["a", "b"]);
@@ -337,7 +339,7 @@ fn partitions_without_room_are_said() {
 
 #[test]
 fn an_update_moves_as_many_as_may_be_missing_and_unused_revisions_go() {
-    let mut world = World::new(json!({"replicas": 4, "update": {"maxUnavailable": 2}}));
+    let mut world = World::new(&json!({"replicas": 4, "update": {"maxUnavailable": 2}}));
     world.settle();
     for number in 2..7 {
         world.image(&format!("web:{number}"));
@@ -345,7 +347,9 @@ fn an_update_moves_as_many_as_may_be_missing_and_unused_revisions_go() {
             world.look();
             assert!(world.available() >= 2, "{}", world.available());
             let ordinals: Vec<_> = world.members.keys().copied().collect();
-            ordinals.into_iter().for_each(|ordinal| world.step_member(ordinal));
+            for ordinal in ordinals {
+                world.step_member(ordinal);
+            }
         }
         assert_eq!(world.look(), []);
         assert_eq!(world.ready().2, "4 members are active");
@@ -359,7 +363,7 @@ fn an_update_moves_as_many_as_may_be_missing_and_unused_revisions_go() {
 fn whatever_the_order_of_events_it_ends_as_is_wanted() {
     for seed in 0..300 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut world = World::new(json!({"replicas": 3, "update": {"maxUnavailable": 1}}));
+        let mut world = World::new(&json!({"replicas": 3, "update": {"maxUnavailable": 1}}));
         for _ in 0..random.usize(10..120) {
             match random.u8(0..20) {
                 0 => world.cluster.spec.replicas = random.i32(0..6),
