@@ -192,6 +192,8 @@ three_tiers() {
   node=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
   port=$(kubectl -n "$tiers" get service -l millrace.dev/cluster=web -o jsonpath='{.items[0].spec.ports[0].nodePort}')
   url=http://$node:$port/
+  # The node hears of its load balancers a moment after everybody else.
+  eventually "an answer of the web tier" curl -sf -m 2 -o /dev/null "$url"
   for _ in 1 2 3; do run curl -s "$url"; done
 
   say "10. Another app joins the running web tier; members come, go and roll under requests"
@@ -223,6 +225,7 @@ three_tiers() {
   run kubectl -n "$tiers" patch inst db-0 --type=merge -p '{"spec":{"desired":"Started"}}'
   eventually "all members are Active again" all_are Active
   phases
+  eventually "an answer of the web tier" curl -sf -m 2 -o /dev/null "$url"
   run curl -s "$url"
   run kubectl -n "$tiers" scale mcl app --replicas=1
 }
