@@ -142,7 +142,7 @@ async fn the_documents_of_roboconf_and_stratos_step_by_step() {
     let mut world = World { house, jetstream };
     let began = std::time::Instant::now();
     let done = |what: &str| println!("{what}: {:.0} s after the start", began.elapsed().as_secs_f64());
-    wrong::begin(&world);
+    wrong::begin(&world).await;
     roboconf::run(&mut world).await;
     done("Roboconf");
     stratos::run(&world).await;
