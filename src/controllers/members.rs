@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::api::cartridge::Cartridge;
 use crate::api::cluster::Cluster;
-use crate::api::condition::{ConditionType, is_true};
+use crate::api::condition::{ConditionType, find, is_true};
 use crate::api::instance::{Desired, Instance};
 use crate::api::label;
 use crate::runtime::Index;
@@ -235,9 +235,7 @@ fn cartridge_changed(
     };
     let gone = matches!(event, Event::Delete(_));
     wake.cartridge(ObjectRef::from_obj(cartridge));
-    let conditions = cartridge.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
-    let accepted = is_true(conditions, ConditionType::Accepted);
-    if known.has_moved(cartridge, accepted.to_string(), gone) {
+    if known.has_moved(cartridge, acceptance(cartridge), gone) {
         let (namespace, name) = (cartridge.namespace(), cartridge.name_any());
         let is = |of: &crate::api::cluster::CartridgeRef, user: Option<String>| {
             of.name == name && of.namespace.clone().or(user) == namespace
@@ -252,6 +250,13 @@ fn cartridge_changed(
     if gone {
         wake.parted(Parted::Cartridge(Box::new(cartridge.clone())));
     }
+}
+
+/// What was said of a Cartridge, and of which generation: a new spec may be used only when it was looked at itself.
+fn acceptance(cartridge: &Cartridge) -> String {
+    let conditions = cartridge.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
+    let accepted = find(conditions, ConditionType::Accepted);
+    format!("{:?}", accepted.map(|accepted| (&accepted.status, accepted.observed_generation)))
 }
 
 fn revision_changed(event: &Event<ControllerRevision>, members: &Index<Instance>, wake: &Wake) {
@@ -448,4 +453,51 @@ impl SecretUsers {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<K: serde::de::DeserializeOwned>(kind: &str, more: &Value) -> K {
+        let mut object = json!({
+            "apiVersion": "millrace.dev/v1alpha1", "kind": kind,
+            "metadata": {"namespace": "shop", "name": "db", "uid": "1", "generation": more["generation"]},
+        });
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// A Cartridge of a generation, that was looked at in another.
+    fn cartridge(generation: i64, looked_at: i64) -> Event<Cartridge> {
+        let mut cartridge: Cartridge = object("Cartridge", &json!({"spec": {"image": "db:1"}}));
+        cartridge.metadata.generation = Some(generation);
+        cartridge.status = serde_json::from_value(json!({"conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "observedGeneration": looked_at, "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]}))
+        .unwrap();
+        Event::Apply(cartridge)
+    }
+
+    #[test]
+    fn a_cluster_looks_again_when_the_new_spec_of_its_cartridge_was_accepted() {
+        let (wake, mut calls, _) = Wake::new();
+        let ((clusters, mut writer), (instances, _)) = (store::<Cluster>(), store::<Instance>());
+        writer.apply_watcher_event(&Event::Apply(object(
+            "Cluster",
+            &json!({"spec": {"cartridge": {"name": "db"}, "replicas": 1}}),
+        )));
+        let known = Generations::default();
+        for (generation, looked_at, woken) in
+            [(1, 1, true), (1, 1, false), (2, 1, true), (2, 2, true), (2, 2, false)]
+        {
+            cartridge_changed(&cartridge(generation, looked_at), &known, (&clusters, &instances), &wake);
+            let heard = calls.members.clusters.try_recv().is_ok();
+            assert_eq!(heard, woken, "generation {generation}, looked at in {looked_at}");
+        }
+    }
 }

@@ -216,6 +216,7 @@ impl House {
         for words in [
             &["get", "pods", "-A", "-o", "wide"][..],
             &["-n", SHOP, "get", "flows", "-o", "wide"],
+            &["get", "cartridges,mcl,instances", "-A", "-o", "wide"],
             &["-n", SYSTEM, "logs", "deployment/millrace-operator", "--tail=15"],
             &["-n", SHOP, "get", "events", "--sort-by=.lastTimestamp"],
         ] {
