@@ -3,6 +3,7 @@
 //! Nothing here does I/O: controllers, gateway, runner and agent all share it.
 
 pub mod cartridge;
+pub mod child;
 pub mod cluster;
 pub mod condition;
 pub mod container;

@@ -18,7 +18,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::cartridge::Port;
 use crate::api::cluster::Cluster;
-use crate::api::instance::Instance;
+use crate::api::instance::{Instance, member_of};
 use crate::api::name::{ClusterName, NamespaceName};
 use crate::api::revision::Revision;
 use crate::runtime::{Failure, Index, Next, WriteError, Writer};
@@ -108,10 +108,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Membership>) -> Resul
                 _ => context.troubles.of(&identity.uid),
             };
             context.troubles.set(&identity.uid, trouble);
-            Err(Failure {
-                category: error.category(),
-                error: anyhow::Error::new(error).context("cannot put the load balancer in order"),
-            })
+            Err(Failure::of_write(error, "cannot put the load balancer in order"))
         }
     }
 }
@@ -130,7 +127,8 @@ fn observe(cluster: &Arc<Cluster>, identity: &Identity, context: &Membership) ->
     let current = cluster.status.as_ref().and_then(|status| status.current_revision.as_ref());
     let current = ports(current);
     let members = context.instances.1.of(&context.instances.0, namespace, name);
-    let members = members.into_iter().filter(|instance| is_member(instance, &identity.uid)).map(|instance| {
+    let ours = |instance: &Arc<Instance>| member_of(instance).is_some_and(|(_, uid)| uid == identity.uid);
+    let members = members.into_iter().filter(ours).map(|instance| {
         let revision = instance.status.as_ref().and_then(|status| status.revision.as_ref());
         let pods = context.pods.1.of(&context.pods.0, namespace, &instance.name_any());
         let uid = instance.meta().uid.clone().unwrap_or_default();
@@ -146,11 +144,6 @@ fn observe(cluster: &Arc<Cluster>, identity: &Identity, context: &Membership) ->
         deleting: cluster.meta().deletion_timestamp.is_some(),
         balancer: cluster.spec.load_balancer.clone().unwrap_or_default(),
     }
-}
-
-/// Whether an Instance is a member of the Cluster with this uid: only by its owner reference.
-fn is_member(instance: &Instance, uid: &str) -> bool {
-    instance.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
 /// Whether what is cached is older than what we have written.

@@ -1,13 +1,13 @@
 //! An Instance: one member of a Cluster, an application on its own, or a record.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, Resource as _, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::cartridge::exchange::Exported;
-use super::cluster::CartridgeRef;
+use super::cluster::{CartridgeRef, Cluster};
 use super::name::{ClusterName, InstanceName};
 use super::schema;
 use super::transition::Transitions;
@@ -176,4 +176,13 @@ pub struct Imported {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub members: Option<i32>,
+}
+
+/// The name and uid of the Cluster that an Instance is a member of: it is one only by its owner reference.
+#[must_use]
+pub fn member_of(instance: &Instance) -> Option<(String, String)> {
+    let owner = instance.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    let cluster = owner.kind == "Cluster" && owner.api_version == Cluster::api_version(&());
+    let named = instance.spec.cluster.as_deref() == Some(owner.name.as_str());
+    (cluster && named).then(|| (owner.name.clone(), owner.uid.clone()))
 }

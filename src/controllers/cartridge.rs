@@ -80,10 +80,7 @@ pub async fn reconcile(cartridge: Arc<Cartridge>, context: Arc<Context>) -> Resu
     }
     match context.writer.put_status(&*cartridge, cartridge.status.as_ref(), &status).await {
         Err(WriteError::Gone) => return Ok(Next::Settled),
-        written => written.map_err(|error| Failure {
-            category: error.category(),
-            error: anyhow::Error::new(error).context("cannot write its status"),
-        })?,
+        written => written.map_err(|error| Failure::of_write(error, "cannot write its status"))?,
     }
     context.lock().insert(uid, Instant::now());
     if let Some((event, text)) = event {

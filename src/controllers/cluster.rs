@@ -17,7 +17,7 @@ use kube::{Resource as _, ResourceExt as _};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::api::cluster::Cluster;
-use crate::api::instance::Instance;
+use crate::api::instance::{Instance, member_of};
 use crate::api::transition::Event;
 use crate::broker::event_log::Told;
 use crate::broker::subject;
@@ -27,7 +27,6 @@ use crate::runtime::{Failure, Next, Note, WriteError, Writer};
 
 use super::flow;
 use super::flow::observe::GLANCE;
-use super::instance::member_of;
 use super::members::MemberCaches;
 use super::schemas::Schemas;
 use super::subscription;
@@ -103,7 +102,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<N
     match context.writer.put_status(&*done.cluster, cluster.status.as_ref(), &status).await {
         // It went meanwhile.
         Err(WriteError::Gone) => return Ok(Next::Settled),
-        written => written.map_err(|error| failure("that writes its status", error))?,
+        written => written.map_err(|error| Failure::of_write(error, "cannot write its status"))?,
     }
     if let Some((event, text)) = event {
         tracing::info!(namespace = %identity.namespace, cluster = %identity.name, %event, text, "A cluster has moved");
@@ -208,7 +207,7 @@ async fn act(
         if step.destroys() && !std::mem::replace(&mut confirmed, true) {
             // The cache may be old: nothing that runs is ended because of it.
             if let Err(error) = context.writer.confirm(&*done.cluster).await {
-                done.failure = Some(failure(&format!("that {words}"), error));
+                done.failure = Some(Failure::of_write(error, format!("the step that {words} failed")));
                 break;
             }
         }
@@ -222,7 +221,7 @@ async fn act(
                 )),
                 _ => None,
             };
-            done.failure = Some(failure(&format!("that {words}"), error));
+            done.failure = Some(Failure::of_write(error, format!("the step that {words} failed")));
             break;
         }
     }
@@ -243,15 +242,8 @@ async fn take(
         seen.members.iter().find(|member| member.name_any() == name)
     };
     match step {
-        Step::AddFinalizer => {
-            let mut all = cluster.finalizers().to_vec();
-            all.push(FINALIZER.into());
-            *cluster = Arc::new(writer.set_finalizers(&**cluster, &all).await?);
-        }
-        Step::RemoveFinalizer => {
-            let all: Vec<_> = cluster.finalizers().iter().filter(|it| *it != FINALIZER).cloned().collect();
-            *cluster = Arc::new(writer.set_finalizers(&**cluster, &all).await?);
-        }
+        Step::AddFinalizer => *cluster = Arc::new(writer.add_finalizer(&**cluster, FINALIZER).await?),
+        Step::RemoveFinalizer => *cluster = Arc::new(writer.remove_finalizer(&**cluster, FINALIZER).await?),
         Step::PutKey => put_key(identity, context).await?,
         Step::PutRevision(revision, number) => {
             let stored = build::revision(identity, &revision, number);
@@ -332,12 +324,5 @@ fn note(cluster: &Cluster, event: Event, text: String) -> Note {
         reason: event.to_string(),
         action,
         text,
-    }
-}
-
-fn failure(what: &str, error: WriteError) -> Failure {
-    Failure {
-        category: error.category(),
-        error: anyhow::Error::new(error).context(format!("the step {what} failed")),
     }
 }

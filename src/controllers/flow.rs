@@ -123,7 +123,7 @@ pub async fn reconcile(flow: Arc<Flow>, context: Arc<Context>) -> Result<Next, F
     match writer.put_status(&*done.flow, flow.status.as_ref(), &status).await {
         // It went meanwhile.
         Err(WriteError::Gone) => return Ok(Next::Settled),
-        written => written.map_err(|error| failure("its status", error))?,
+        written => written.map_err(|error| Failure::of_write(error, "cannot write its status"))?,
     }
     if let Some((event, text)) = event {
         tracing::info!(namespace = %identity.namespace, flow = %identity.name, %event, text, "A flow has moved");
@@ -209,12 +209,5 @@ fn note(flow: &Flow, event: Event, text: String) -> Note {
         reason: event.to_string(),
         action,
         text,
-    }
-}
-
-fn failure(what: &str, error: WriteError) -> Failure {
-    Failure {
-        category: error.category(),
-        error: anyhow::Error::new(error).context(format!("cannot write {what}")),
     }
 }

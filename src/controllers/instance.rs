@@ -18,7 +18,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use crate::api::cluster::Cluster;
 use crate::api::instance::Instance;
 use crate::api::transition::Event;
 use crate::broker::event_log::Told;
@@ -101,15 +100,6 @@ impl Untold {
     }
 }
 
-/// The name and uid of the Cluster that an Instance is a member of: it is one only by its owner reference.
-#[must_use]
-pub fn member_of(instance: &Instance) -> Option<(String, String)> {
-    let owner = instance.owner_references().iter().find(|owner| owner.controller == Some(true))?;
-    let cluster = owner.kind == "Cluster" && owner.api_version == Cluster::api_version(&());
-    let named = instance.spec.cluster.as_deref() == Some(owner.name.as_str());
-    (cluster && named).then(|| (owner.name.clone(), owner.uid.clone()))
-}
-
 /// Looks at one Instance, and does what is to be done.
 ///
 /// # Errors
@@ -134,7 +124,7 @@ pub async fn reconcile(instance: Arc<Instance>, context: Arc<Context>) -> Result
     match context.writer.put_status(&*done.instance, instance.status.as_ref(), &status).await {
         // It went meanwhile.
         Err(WriteError::Gone) => return Ok(Next::Settled),
-        written => written.map_err(|error| failure("its status", error))?,
+        written => written.map_err(|error| Failure::of_write(error, "cannot write its status"))?,
     }
     for (event, text) in events {
         tracing::info!(namespace = %identity.namespace, instance = %identity.name, %event, text, "An instance has moved");
@@ -240,13 +230,6 @@ fn note(instance: &Instance, event: Event, text: String) -> Note {
         reason: event.to_string(),
         action,
         text,
-    }
-}
-
-fn failure(what: &str, error: WriteError) -> Failure {
-    Failure {
-        category: error.category(),
-        error: anyhow::Error::new(error).context(format!("cannot write {what}")),
     }
 }
 

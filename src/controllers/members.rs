@@ -1,32 +1,44 @@
-//! What the controllers of Cartridges, Clusters and Instances see of the cluster, and whom a change gives reason to look.
+//! What the controllers of Cartridges, Clusters and Instances see of the cluster.
+//!
+//! ```text
+//!   changes   whom a change gives reason to look      nodes   who runs where, and which nodes do not answer
+//! ```
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::jiff::Timestamp;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use tokio::task::JoinSet;
 
 use crate::api::cartridge::Cartridge;
 use crate::api::cluster::Cluster;
-use crate::api::condition::{ConditionType, find, is_true};
-use crate::api::instance::{Desired, Instance};
+use crate::api::instance::{Instance, member_of};
 use crate::api::label;
 use crate::runtime::Index;
-use crate::runtime::watch::{Cached, cache};
+use crate::runtime::watch::cache;
 
 use super::caches::WatchEnded;
 use super::cartridge::Users;
 use super::instance::exchange::Exchange;
-use super::instance::imports::Unit;
-use super::instance::member_of;
-use super::wake::{Parted, Wake};
+use super::wake::Wake;
+use changes::{
+    Generations, cartridge_changed, cluster_changed, instance_changed, of_balancer, revision_changed,
+    slice_changed,
+};
+
+mod changes;
+mod nodes;
+
+pub use nodes::{LostNodes, NodePods};
+
+/// A namespace and a name.
+type Place = (String, String);
 
 /// All that is watched for the sake of members.
 #[derive(Clone)]
@@ -178,248 +190,6 @@ impl MemberCaches {
     }
 }
 
-fn reference<K: Resource<DynamicType = ()>>(name: &str, of: &impl kube::ResourceExt) -> ObjectRef<K> {
-    ObjectRef::new(name).within(&of.namespace().unwrap_or_default())
-}
-
-fn instance_changed(event: &Event<Instance>, wake: &Wake) {
-    let (Event::Apply(instance) | Event::InitApply(instance) | Event::Delete(instance)) = event else {
-        return;
-    };
-    wake.instance(ObjectRef::from_obj(instance));
-    if let Some((cluster, _)) = member_of(instance) {
-        wake.cluster(reference(&cluster, instance));
-        wake.balancer(reference(&cluster, instance));
-    }
-    if matches!(event, Event::Delete(_)) {
-        wake.parted(Parted::Instance(Box::new(instance.clone())));
-    }
-}
-
-fn cluster_changed(
-    event: &Event<Cluster>,
-    known: &Generations,
-    members: &Index<Instance>,
-    exchange: &Exchange,
-    wake: &Wake,
-) {
-    let (Event::Apply(cluster) | Event::InitApply(cluster) | Event::Delete(cluster)) = event else { return };
-    let gone = matches!(event, Event::Delete(_));
-    wake.cluster(ObjectRef::from_obj(cluster));
-    wake.balancer(ObjectRef::from_obj(cluster));
-    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
-    // A status that moves is no reason for a thousand members to look.
-    if known.has_moved(cluster, String::new(), gone) {
-        for member in members.names(&namespace, &name) {
-            wake.instance(reference(&member, cluster));
-        }
-        for unit in [Unit::Cluster(name.clone()), Unit::Instance(name.clone())] {
-            for importer in exchange.importers(&namespace, &unit) {
-                wake.instance(importer);
-            }
-        }
-    }
-    if gone {
-        wake.parted(Parted::Cluster(Box::new(cluster.clone())));
-    }
-}
-
-fn cartridge_changed(
-    event: &Event<Cartridge>,
-    known: &Generations,
-    (clusters, instances): (&Store<Cluster>, &Store<Instance>),
-    wake: &Wake,
-) {
-    let (Event::Apply(cartridge) | Event::InitApply(cartridge) | Event::Delete(cartridge)) = event else {
-        return;
-    };
-    let gone = matches!(event, Event::Delete(_));
-    wake.cartridge(ObjectRef::from_obj(cartridge));
-    if known.has_moved(cartridge, acceptance(cartridge), gone) {
-        let (namespace, name) = (cartridge.namespace(), cartridge.name_any());
-        let is = |of: &crate::api::cluster::CartridgeRef, user: Option<String>| {
-            of.name == name && of.namespace.clone().or(user) == namespace
-        };
-        for cluster in clusters.state().iter().filter(|it| is(&it.spec.cartridge, it.namespace())) {
-            wake.cluster(ObjectRef::from_obj(&**cluster));
-        }
-        for instance in instances.state().iter().filter(|it| is(&it.spec.cartridge, it.namespace())) {
-            wake.instance(ObjectRef::from_obj(&**instance));
-        }
-    }
-    if gone {
-        wake.parted(Parted::Cartridge(Box::new(cartridge.clone())));
-    }
-}
-
-/// What was said of a Cartridge, and of which generation: a new spec may be used only when it was looked at itself.
-fn acceptance(cartridge: &Cartridge) -> String {
-    let conditions = cartridge.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
-    let accepted = find(conditions, ConditionType::Accepted);
-    format!("{:?}", accepted.map(|accepted| (&accepted.status, accepted.observed_generation)))
-}
-
-fn revision_changed(event: &Event<ControllerRevision>, members: &Index<Instance>, wake: &Wake) {
-    let (Event::Apply(stored) | Event::InitApply(stored) | Event::Delete(stored)) = event else { return };
-    if let Some(cluster) = stored.labels().get(label::CLUSTER) {
-        wake.cluster(reference(cluster, stored));
-        wake.balancer(reference(cluster, stored));
-        for member in members.names(&stored.namespace().unwrap_or_default(), cluster) {
-            wake.instance(reference(&member, stored));
-        }
-    }
-    if let Some(instance) = stored.labels().get(label::INSTANCE) {
-        wake.instance(reference(instance, stored));
-    }
-}
-
-fn of_balancer<K: Cached>(event: &Event<K>, wake: &Wake) {
-    let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else { return };
-    if let Some(cluster) = object.labels().get(label::CLUSTER) {
-        wake.balancer(reference(cluster, object));
-        wake.cluster(reference(cluster, object));
-    }
-}
-
-/// Members that wait until the load balancer has let them go.
-fn slice_changed(
-    event: &Event<EndpointSlice>,
-    members: &Index<Instance>,
-    known: &Store<Instance>,
-    wake: &Wake,
-) {
-    let (Event::Apply(slice) | Event::InitApply(slice) | Event::Delete(slice)) = event else { return };
-    let Some(cluster) = slice.labels().get(label::CLUSTER) else { return };
-    let namespace = slice.namespace().unwrap_or_default();
-    for member in members.of(known, &namespace, cluster) {
-        let conditions = member.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
-        let stays = member.metadata.deletion_timestamp.is_none()
-            && member.spec.desired.unwrap_or_default() == Desired::Started
-            && is_true(conditions, ConditionType::Serving);
-        if !stays {
-            wake.instance(ObjectRef::from_obj(&*member));
-        }
-    }
-}
-
-/// The last generation of each object, and something else of it that others depend on.
-#[derive(Debug, Default)]
-struct Generations(Mutex<HashMap<Place, Generation>>);
-
-/// A namespace and a name.
-type Place = (String, String);
-/// A uid, a generation, and something else that others depend on.
-type Generation = (Option<String>, Option<i64>, String);
-
-impl Generations {
-    fn has_moved<K: Resource>(&self, object: &K, and: String, gone: bool) -> bool {
-        let key = (object.namespace().unwrap_or_default(), object.name_any());
-        let mut all = lock(&self.0);
-        if gone {
-            all.remove(&key);
-            return true;
-        }
-        let now = (object.uid(), object.meta().generation, and);
-        all.insert(key, now.clone()) != Some(now)
-    }
-}
-
-/// The Instances that have pods on each node.
-#[derive(Clone, Debug, Default)]
-pub struct NodePods(Arc<Mutex<OnNodes>>);
-
-#[derive(Debug, Default)]
-struct OnNodes {
-    of: HashMap<(String, String), (String, String)>,
-    on: HashMap<String, BTreeSet<(String, String)>>,
-}
-
-impl NodePods {
-    /// Takes note of what the watch says. What went while nobody watched is of no harm: somebody looks at it in vain.
-    pub fn note(&self, event: &Event<Pod>) {
-        let (Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) = event else { return };
-        let Some(instance) = pod.labels().get(label::INSTANCE) else { return };
-        let namespace = pod.namespace().unwrap_or_default();
-        let place = (namespace.clone(), pod.name_any());
-        let mut all = lock(&self.0);
-        if let Some((node, instance)) = all.of.remove(&place)
-            && let Some(there) = all.on.get_mut(&node)
-        {
-            there.remove(&(namespace.clone(), instance));
-            if there.is_empty() {
-                all.on.remove(&node);
-            }
-        }
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-        if let Some(node) = node.filter(|_| !matches!(event, Event::Delete(_))) {
-            all.of.insert(place, (node.clone(), instance.clone()));
-            all.on.entry(node).or_default().insert((namespace, instance.clone()));
-        }
-    }
-
-    fn on(&self, node: &str) -> Vec<ObjectRef<Instance>> {
-        let all = lock(&self.0);
-        let there = all.on.get(node).into_iter().flatten();
-        there.map(|(namespace, instance)| ObjectRef::new(instance).within(namespace)).collect()
-    }
-}
-
-/// The nodes that do not answer, and since when; no more is kept of nodes.
-#[derive(Clone, Debug)]
-pub struct LostNodes {
-    lost: Arc<Mutex<HashMap<String, Timestamp>>>,
-    ready: tokio::sync::watch::Sender<bool>,
-}
-
-impl Default for LostNodes {
-    fn default() -> Self {
-        Self { lost: Arc::default(), ready: tokio::sync::watch::Sender::new(false) }
-    }
-}
-
-impl LostNodes {
-    /// Since when a node does not answer; none where it does.
-    #[must_use]
-    pub fn since(&self, node: &str) -> Option<Timestamp> {
-        lock(&self.lost).get(node).copied()
-    }
-
-    async fn wait_until_ready(&self) {
-        // The sender is here: it cannot have ended.
-        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
-    }
-
-    /// Takes note of what the watch says, and names the node where something has changed.
-    fn note(&self, event: &Event<Node>) -> Option<String> {
-        match event {
-            Event::Apply(node) | Event::InitApply(node) => {
-                let (name, now) = (node.name_any(), silent_since(node));
-                let mut lost = lock(&self.lost);
-                let before = lost.get(&name).copied();
-                match now {
-                    Some(since) => drop(lost.insert(name.clone(), since)),
-                    None => drop(lost.remove(&name)),
-                }
-                (before != now).then_some(name)
-            }
-            // Kubernetes itself removes the pods of nodes that are gone.
-            Event::Delete(node) => lock(&self.lost).remove(&node.name_any()).map(|_| node.name_any()),
-            Event::Init => None,
-            Event::InitDone => {
-                self.ready.send_replace(true);
-                None
-            }
-        }
-    }
-}
-
-/// Since when a node has not been ready. One that never said anything is not counted as lost.
-fn silent_since(node: &Node) -> Option<Timestamp> {
-    let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    (ready.status != "True").then(|| ready.last_transition_time.as_ref().map(|time| time.0)).flatten()
-}
-
 /// Which Instances read which Secrets.
 #[derive(Clone, Debug, Default)]
 pub struct SecretUsers(Arc<Mutex<HashMap<Place, BTreeSet<String>>>>);
@@ -453,51 +223,4 @@ impl SecretUsers {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use kube::runtime::reflector::store;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn object<K: serde::de::DeserializeOwned>(kind: &str, more: &Value) -> K {
-        let mut object = json!({
-            "apiVersion": "millrace.dev/v1alpha1", "kind": kind,
-            "metadata": {"namespace": "shop", "name": "db", "uid": "1", "generation": more["generation"]},
-        });
-        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(object).unwrap()
-    }
-
-    /// A Cartridge of a generation, that was looked at in another.
-    fn cartridge(generation: i64, looked_at: i64) -> Event<Cartridge> {
-        let mut cartridge: Cartridge = object("Cartridge", &json!({"spec": {"image": "db:1"}}));
-        cartridge.metadata.generation = Some(generation);
-        cartridge.status = serde_json::from_value(json!({"conditions": [{
-            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
-            "observedGeneration": looked_at, "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }]}))
-        .unwrap();
-        Event::Apply(cartridge)
-    }
-
-    #[test]
-    fn a_cluster_looks_again_when_the_new_spec_of_its_cartridge_was_accepted() {
-        let (wake, mut calls, _) = Wake::new();
-        let ((clusters, mut writer), (instances, _)) = (store::<Cluster>(), store::<Instance>());
-        writer.apply_watcher_event(&Event::Apply(object(
-            "Cluster",
-            &json!({"spec": {"cartridge": {"name": "db"}, "replicas": 1}}),
-        )));
-        let known = Generations::default();
-        for (generation, looked_at, woken) in
-            [(1, 1, true), (1, 1, false), (2, 1, true), (2, 2, true), (2, 2, false)]
-        {
-            cartridge_changed(&cartridge(generation, looked_at), &known, (&clusters, &instances), &wake);
-            let heard = calls.members.clusters.try_recv().is_ok();
-            assert_eq!(heard, woken, "generation {generation}, looked at in {looked_at}");
-        }
-    }
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::cartridge::{Port, Protocol};
+use crate::api::child;
 use crate::api::cluster::{Cluster, LoadBalancer, ServiceType, SessionAffinity};
 use crate::api::label::{self, Labels};
 use crate::api::name::{self, CartridgeName, ClusterName, NamespaceName, Parent, Role};
@@ -57,13 +58,7 @@ impl Identity {
     }
 
     fn metadata(&self, name: String, own: Labels) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(name),
-            namespace: Some(self.namespace.to_string()),
-            labels: Some(label::inherit(&self.labels, own)),
-            owner_references: Some(vec![self.owner.clone()]),
-            ..ObjectMeta::default()
-        }
+        child::metadata(&self.namespace, name, label::inherit(&self.labels, own), &self.owner)
     }
 }
 

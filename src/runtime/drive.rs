@@ -18,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio_util::sync::CancellationToken;
 
+use super::writer::WriteError;
+
 use super::watch::Cached;
 use crate::metrics::Metrics;
 
@@ -44,6 +46,14 @@ pub struct Failure {
     pub category: &'static str,
     /// What happened.
     pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// A write has failed; `context` says which, in words.
+    #[must_use]
+    pub fn of_write(error: WriteError, context: impl Into<String>) -> Self {
+        Self { category: error.category(), error: anyhow::Error::new(error).context(context.into()) }
+    }
 }
 
 /// How often and for how long, by controller.

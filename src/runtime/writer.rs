@@ -276,11 +276,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Sets the finalizers of an object, and gives it as it is then. It must have been seen with all that others have set.
+    /// Adds a finalizer to an object, and gives it as it is then. It must have been seen with all that others have set.
     ///
     /// # Errors
     /// Whatever the API server says.
-    pub async fn set_finalizers<K: Object>(&self, seen: &K, finalizers: &[String]) -> Result<K, WriteError> {
+    pub async fn add_finalizer<K: Object>(&self, seen: &K, finalizer: &str) -> Result<K, WriteError> {
+        let others = seen.finalizers().iter().cloned();
+        self.set_finalizers(seen, &others.chain([finalizer.to_owned()]).collect::<Vec<_>>()).await
+    }
+
+    /// Takes a finalizer from an object, and gives it as it is then.
+    ///
+    /// # Errors
+    /// As for [`Writer::add_finalizer`].
+    pub async fn remove_finalizer<K: Object>(&self, seen: &K, finalizer: &str) -> Result<K, WriteError> {
+        let others = seen.finalizers().iter().filter(|it| *it != finalizer);
+        self.set_finalizers(seen, &others.cloned().collect::<Vec<_>>()).await
+    }
+
+    async fn set_finalizers<K: Object>(&self, seen: &K, finalizers: &[String]) -> Result<K, WriteError> {
         let mut body = json!({"metadata": {"finalizers": finalizers}});
         expect(&mut body, seen.meta());
         let api: Api<K> = self.api(seen.meta());

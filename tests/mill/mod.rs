@@ -10,6 +10,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
 use async_nats::jetstream::{self, message::StreamMessage, stream};
 use async_nats::{Client, HeaderMap};
+use futures::TryStreamExt as _;
 use millrace::broker::work::{Handler, NodeWork, RetryPolicy, Target};
 use rig::Nats;
 use serde_json::{Value, json};
@@ -173,12 +174,17 @@ impl Mill {
         header(&dead[0].0, "Millrace-Reason")
     }
 
-    /// What the consumer of a node says: messages that wait, and messages that wait for an acknowledgement.
+    /// Messages that wait for a node, and messages that wait for an acknowledgement.
+    ///
+    /// The stream counts them, which loses a message with its acknowledgement: what a consumer says that it has before it
+    /// lags behind what was just published.
     pub async fn pending(&self, flow: &str, node: &str) -> (u64, usize) {
         let consumer: jetstream::consumer::PullConsumer =
             self.queues.get_consumer(&format!("{flow}_{node}")).await.unwrap();
-        let info = consumer.cached_info();
-        (info.num_pending, info.num_ack_pending)
+        let in_hand = consumer.cached_info().num_ack_pending;
+        let subjects = self.queues.info_with_subjects(self.subject(flow, node)).await.unwrap();
+        let held = subjects.try_fold(0, async |held, (_, count)| Ok(held + count)).await.unwrap();
+        (held.saturating_sub(in_hand) as u64, in_hand)
     }
 
     /// How often messages were handed out for a node.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource as _, ResourceExt as _};
 
+use crate::api::child;
 use crate::api::cluster::{CartridgeRef, Cluster};
 use crate::api::instance::{FINALIZER, Instance, InstanceSpec};
 use crate::api::label::{self, Labels};
@@ -64,13 +65,7 @@ impl Identity {
     }
 
     fn metadata(&self, name: String, own: Labels) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(name),
-            namespace: Some(self.namespace.to_string()),
-            labels: Some(label::inherit(&self.labels, own)),
-            owner_references: Some(vec![self.owner.clone()]),
-            ..ObjectMeta::default()
-        }
+        child::metadata(&self.namespace, name, label::inherit(&self.labels, own), &self.owner)
     }
 }
 

@@ -103,15 +103,8 @@ async fn take(
     // The broker does not know who leads: one that was frozen must not touch its successor's queues.
     writer.fence().check().map_err(WriteError::from)?;
     match step {
-        Step::AddFinalizer => {
-            let mut all = flow.finalizers().to_vec();
-            all.push(FINALIZER.into());
-            *flow = Arc::new(writer.set_finalizers(&**flow, &all).await?);
-        }
-        Step::RemoveFinalizer => {
-            let all: Vec<_> = flow.finalizers().iter().filter(|it| *it != FINALIZER).cloned().collect();
-            *flow = Arc::new(writer.set_finalizers(&**flow, &all).await?);
-        }
+        Step::AddFinalizer => *flow = Arc::new(writer.add_finalizer(&**flow, FINALIZER).await?),
+        Step::RemoveFinalizer => *flow = Arc::new(writer.remove_finalizer(&**flow, FINALIZER).await?),
         Step::EnsureQueues(nodes) => streams.ensure_queues(namespace, name, &nodes).await?,
         Step::PutBrokerSecret(nodes) => put_broker_secret(flow, identity, &nodes, context).await?,
         Step::DeleteBrokerSecret => {

@@ -12,6 +12,7 @@ use k8s_openapi::{ByteString, DeepMerge as _};
 use kube::Resource as _;
 use sha2::{Digest, Sha256};
 
+use crate::api::child;
 use crate::api::flow::Flow;
 use crate::api::label;
 use crate::api::name::{self, FlowName, NamespaceName, NodeId, Parent, Role};
@@ -97,13 +98,7 @@ impl Identity {
     }
 
     fn metadata(&self, name: String, own: BTreeMap<String, String>) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(name),
-            namespace: Some(self.namespace.to_string()),
-            labels: Some(label::inherit(&self.labels, own)),
-            owner_references: Some(vec![self.owner.clone()]),
-            ..ObjectMeta::default()
-        }
+        child::metadata(&self.namespace, name, label::inherit(&self.labels, own), &self.owner)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::instance::{FINALIZER, Instance};
@@ -38,6 +38,11 @@ pub async fn act(
     let makes = steps.iter().any(|step| matches!(step, Step::CreatePod(_)));
     for step in steps {
         let words = step.note();
+        let what = if matches!(step, Step::CreatePod(_) | Step::DeletePod { .. }) {
+            "its pod"
+        } else {
+            "what it needs"
+        };
         if step.destroys() && !std::mem::replace(&mut confirmed, true) {
             // The cache may be old: nothing that runs is ended because of it.
             if let Err(error) = context.writer.confirm(&*done.instance).await {
@@ -46,7 +51,7 @@ pub async fn act(
             }
         }
         if let Err(error) = take(&mut done.instance, identity, seen, step, context).await {
-            rejected = error.rejection(words);
+            rejected = error.rejection(what);
             done.failure = Some(error.into_failure(words));
             break;
         }
@@ -72,8 +77,7 @@ enum StepError {
 
 impl StepError {
     /// What the API server has against the object itself: trying again does not help until something else changes.
-    fn rejection(&self, words: &str) -> Option<Rejected> {
-        let what = if words.contains("pod") { "its pod" } else { "what it needs" };
+    fn rejection(&self, what: &str) -> Option<Rejected> {
         match self {
             Self::Write(WriteError::Invalid(why) | WriteError::Forbidden(why)) => {
                 // `pods "db-0-x" is forbidden: exceeded quota: …`
@@ -118,24 +122,17 @@ async fn take(
     // The broker does not know who leads: one that was frozen must not speak for its successor.
     writer.fence().check().map_err(WriteError::from)?;
     match step {
-        Step::AddFinalizer => {
-            let mut all = instance.finalizers().to_vec();
-            all.push(FINALIZER.into());
-            *instance = Arc::new(writer.set_finalizers(&**instance, &all).await?);
-        }
-        Step::RemoveFinalizer => {
-            let all: Vec<_> = instance.finalizers().iter().filter(|it| *it != FINALIZER).cloned().collect();
-            *instance = Arc::new(writer.set_finalizers(&**instance, &all).await?);
-        }
+        Step::AddFinalizer => *instance = Arc::new(writer.add_finalizer(&**instance, FINALIZER).await?),
+        Step::RemoveFinalizer => *instance = Arc::new(writer.remove_finalizer(&**instance, FINALIZER).await?),
         Step::PutRevision => put_revision(identity, seen, context).await?,
         Step::PutSecret => put_secret(identity, context).await?,
         Step::CreatePod(pod) => create_pod(&pod, context).await?,
         Step::DeletePod { force } => {
             if let Some(pod) = &seen.pod {
                 if force {
-                    writer.delete_now::<k8s_openapi::api::core::v1::Pod>(&pod.metadata).await?;
+                    writer.delete_now::<Pod>(&pod.metadata).await?;
                 } else {
-                    writer.delete::<k8s_openapi::api::core::v1::Pod>(&pod.metadata).await?;
+                    writer.delete::<Pod>(&pod.metadata).await?;
                 }
             }
         }
@@ -152,7 +149,7 @@ async fn take(
 }
 
 /// Makes the pod. One of its name that is there already, and is ours, was made before and is not seen yet.
-async fn create_pod(pod: &k8s_openapi::api::core::v1::Pod, context: &Context) -> Result<(), StepError> {
+async fn create_pod(pod: &Pod, context: &Context) -> Result<(), StepError> {
     match context.writer.put_new(pod).await {
         Err(WriteError::Conflict) if !context.writer.is_ours(pod).await? => Err(WriteError::Foreign.into()),
         made => Ok(made?),

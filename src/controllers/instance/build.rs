@@ -7,12 +7,11 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::instance::Instance;
+use crate::api::child;
+use crate::api::instance::{Instance, member_of};
 use crate::api::label::{self, Labels};
 use crate::api::name::{self, CartridgeName, ClusterName, InstanceName, NamespaceName, Parent, Role};
 use crate::controllers::pod::CREDENTIALS_KEY;
-
-use super::member_of;
 
 mod container;
 mod pod;
@@ -84,13 +83,7 @@ impl Identity {
     /// The metadata of a child.
     #[must_use]
     pub fn metadata(&self, name: String) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(name),
-            namespace: Some(self.namespace.to_string()),
-            labels: Some(self.own_labels()),
-            owner_references: Some(vec![self.owner.clone()]),
-            ..ObjectMeta::default()
-        }
+        child::metadata(&self.namespace, name, self.own_labels(), &self.owner)
     }
 }
 

@@ -8,10 +8,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 
 use crate::api::condition::{ConditionType, is_true};
-use crate::api::instance::Instance;
+use crate::api::instance::{Instance, member_of};
 
 use super::imports::{Offer, Unit};
-use super::member_of;
 
 /// The offers and wants of all Instances.
 #[derive(Debug, Default)]

@@ -149,13 +149,11 @@ async fn own_exports(
     context: &Context,
 ) -> Result<(Vec<Exported>, Vec<String>), Failure> {
     let Some(cartridge) = source.cartridge() else { return Ok((vec![], vec![])) };
-    let namespace = identity.namespace.as_str();
     let mut keys = BTreeMap::new();
     for key in cartridge.exports.iter().filter_map(|export| export.secret_key_ref.as_ref()) {
         let there =
             secret(identity, &key.name, context).await?.is_some_and(|data| data.contains_key(&key.key));
         keys.insert((key.name.clone(), key.key.clone()), there);
-        context.secret_users.uses(namespace, &key.name, identity.name.as_str());
     }
     let address = pod.and_then(|pod| pod.status.as_ref()?.pod_ip.as_deref());
     Ok(exports::exports(cartridge, address, &keys))
