@@ -418,7 +418,12 @@ async fn what_is_wrong_is_named_with_what_to_do_and_disturbs_nobody() {
         assert!(reached, "never {phase}: {:?}", world.messages("wrong").await);
     }
     world.api::<Cartridge>("wrong").delete("solo", &DeleteParams::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Who comes now is told that it is gone; who runs, runs on.
+    let late = object("Instance", "late", &json!({"cartridge": {"name": "solo"}}));
+    world.make::<Instance>("wrong", late).await;
+    world
+        .instance_says("wrong", "late", "DependencyNotReady", "there is no Cartridge 'solo': create it")
+        .await;
     world.instance_says("wrong", "lone", "Active", "").await;
 
     assert_eq!(world.phases("shop").await, [("app-0".to_owned(), "Active".to_owned())].into());

@@ -12,12 +12,14 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::{HeaderMap, header};
 use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
-use serde::Deserialize;
+use kube::{Resource, ResourceExt as _};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::connect::{Broker, PublishError};
 use super::subject;
+use crate::api::name::NamespaceName;
 use crate::api::transition::{Transition, Transitions};
 
 /// How many objects are told of at a time.
@@ -38,6 +40,24 @@ pub struct Told {
     pub details: Option<Value>,
     /// The object itself.
     pub resource: Value,
+}
+
+impl Told {
+    /// What the log says of an object of ours in a namespace.
+    pub fn of<K>(object: &K, namespace: &NamespaceName, transitions: Option<Transitions>) -> Self
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let (plural, name) = (K::plural(&()), object.name_any());
+        Self {
+            subject: subject::event(namespace, &plural, &name),
+            source: format!("{}/{name}", K::url_path(&(), Some(namespace.as_str()))),
+            uid: object.uid().unwrap_or_default(),
+            transitions: transitions.unwrap_or_default(),
+            details: None,
+            resource: serde_json::to_value(object).unwrap_or_default(),
+        }
+    }
 }
 
 /// Where the log of an object ends.
@@ -266,6 +286,21 @@ mod tests {
             Record::Gap(first, last) => format!("gap {first}-{last}"),
         };
         missing.iter().map(text).collect()
+    }
+
+    #[test]
+    fn an_object_is_told_of_by_where_it_is_found() {
+        let flow: crate::api::flow::Flow = serde_json::from_value(json!({
+            "apiVersion": "millrace.dev/v1alpha1", "kind": "Flow",
+            "metadata": {"name": "orders", "namespace": "shop", "uid": "u"},
+            "spec": {"trigger": {"webhook": {"methods": ["POST"]}}, "graph": {"nodes": []}},
+        }))
+        .unwrap();
+        let told = Told::of(&flow, &"shop".parse().unwrap(), Some(transitions(1..=2)));
+        assert_eq!(told.subject, "millrace.event.shop.flows.orders");
+        assert_eq!(told.source, "/apis/millrace.dev/v1alpha1/namespaces/shop/flows/orders");
+        assert_eq!((told.uid.as_str(), told.transitions.counter), ("u", Some(2)));
+        assert_eq!(told.resource["kind"], "Flow");
     }
 
     #[test]

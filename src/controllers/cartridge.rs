@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::cartridge::Cartridge;
-use crate::api::name::{CartridgeName, NamespaceName};
+use crate::api::name::CartridgeName;
 use crate::api::transition::Event;
 use crate::broker::event_log::Told;
-use crate::broker::subject;
 use crate::clock;
 use crate::runtime::{Failure, Next, Note, WriteError, Writer};
 
@@ -64,8 +63,9 @@ pub async fn reconcile(cartridge: Arc<Cartridge>, context: Arc<Context>) -> Resu
     if context.writer.is_ahead_of::<Cartridge>(&namespace, &name, Some(cartridge.meta())) {
         return Ok(Next::After(GLANCE));
     }
-    if let Some(told) = told(&cartridge) {
-        context.flows.log.tell(told);
+    if let (Ok(namespace), Ok(_)) = (namespace.parse(), name.parse::<CartridgeName>()) {
+        let transitions = cartridge.status.as_ref().and_then(|status| status.transitions.clone());
+        context.flows.log.tell(Told::of(&*cartridge, &namespace, transitions));
     }
     let refused = validate::validate(&cartridge.spec, &context.schemas).err();
     let users = context.users.of(&namespace, &name);
@@ -107,21 +107,4 @@ pub fn forget(cartridge: &Cartridge, context: &Context) {
     let uid = cartridge.uid().unwrap_or_default();
     context.flows.log.forget(&uid);
     context.lock().remove(&uid);
-}
-
-fn told(cartridge: &Cartridge) -> Option<Told> {
-    let namespace: NamespaceName = cartridge.namespace()?.parse().ok()?;
-    let name: CartridgeName = cartridge.name_any().parse().ok()?;
-    Some(Told {
-        subject: subject::event(&namespace, "cartridges", name.as_str()),
-        source: format!("/apis/{}/namespaces/{namespace}/cartridges/{name}", Cartridge::api_version(&())),
-        uid: cartridge.uid()?,
-        transitions: cartridge
-            .status
-            .as_ref()
-            .and_then(|status| status.transitions.clone())
-            .unwrap_or_default(),
-        details: None,
-        resource: serde_json::to_value(cartridge).unwrap_or_default(),
-    })
 }

@@ -20,7 +20,6 @@ use crate::api::cluster::Cluster;
 use crate::api::instance::{Instance, member_of};
 use crate::api::transition::Event;
 use crate::broker::event_log::Told;
-use crate::broker::subject;
 use crate::clock;
 use crate::membership::Troubles;
 use crate::runtime::{Failure, Next, Note, WriteError, Writer};
@@ -91,7 +90,8 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<N
     if is_behind(&cluster, &identity, &members, &context) {
         return Ok(Next::After(GLANCE));
     }
-    context.flows.log.tell(told(&cluster, &identity));
+    let transitions = cluster.status.as_ref().and_then(|status| status.transitions.clone());
+    context.flows.log.tell(Told::of(&*cluster, &identity.namespace, transitions));
     let seen = observe(&cluster, &identity, members, &context);
     let Plan { steps, status, event, look_again } = plan::plan(&identity, &seen);
     let leaving = steps.contains(&Step::RemoveFinalizer);
@@ -294,26 +294,6 @@ pub fn forget(cluster: &Cluster, context: &Context) {
     context.flows.log.forget(&uid);
     context.memory.lock().remove(&uid);
     context.troubles.forget(&uid);
-}
-
-fn told(cluster: &Cluster, identity: &Identity) -> Told {
-    Told {
-        subject: subject::event(&identity.namespace, "clusters", identity.name.as_str()),
-        source: format!(
-            "/apis/{}/namespaces/{}/clusters/{}",
-            Cluster::api_version(&()),
-            identity.namespace,
-            identity.name
-        ),
-        uid: identity.uid.clone(),
-        transitions: cluster
-            .status
-            .as_ref()
-            .and_then(|status| status.transitions.clone())
-            .unwrap_or_default(),
-        details: None,
-        resource: serde_json::to_value(cluster).unwrap_or_default(),
-    }
 }
 
 fn note(cluster: &Cluster, event: Event, text: String) -> Note {

@@ -110,7 +110,8 @@ pub async fn reconcile(flow: Arc<Flow>, context: Arc<Context>) -> Result<Next, F
     if is_behind(&flow, &identity, &context) {
         return Ok(Next::After(observe::GLANCE));
     }
-    context.log.tell(told(&flow, &identity));
+    let transitions = flow.status.as_ref().and_then(|status| status.transitions.clone());
+    context.log.tell(Told::of(&*flow, &identity.namespace, transitions));
     let valid = validate::validate(&flow.spec);
     let seen = observe::observe(&flow, &identity, valid.as_ref().ok(), &context).await?;
     let Plan { steps, status, event, look_again } = plan::plan(&context.config, &identity, &valid, &seen);
@@ -179,22 +180,6 @@ pub fn forget(flow: &Flow, context: &Context) {
         let key = subject::flow_key(&identity.namespace, &identity.name);
         context.desired.forget(&key);
         context.observed.forget(&key);
-    }
-}
-
-fn told(flow: &Flow, identity: &Identity) -> Told {
-    Told {
-        subject: subject::event(&identity.namespace, "flows", identity.name.as_str()),
-        source: format!(
-            "/apis/{}/namespaces/{}/flows/{}",
-            Flow::api_version(&()),
-            identity.namespace,
-            identity.name
-        ),
-        uid: identity.uid.clone(),
-        transitions: flow.status.as_ref().and_then(|status| status.transitions.clone()).unwrap_or_default(),
-        details: None,
-        resource: serde_json::to_value(flow).unwrap_or_default(),
     }
 }
 

@@ -189,15 +189,6 @@ fn told(instance: &Instance, identity: &Identity) -> Told {
         .filter_map(|export| Some((export.name.clone(), json!(export.value.as_ref()?))))
         .collect();
     Told {
-        subject: subject::event(&identity.namespace, "instances", identity.name.as_str()),
-        source: format!(
-            "/apis/{}/namespaces/{}/instances/{}",
-            Instance::api_version(&()),
-            identity.namespace,
-            identity.name
-        ),
-        uid: identity.uid.clone(),
-        transitions: status.transitions.clone().unwrap_or_default(),
         details: Some(json!({
             "member": identity.name,
             "cluster": identity.cluster.as_ref().map(|(name, _)| name),
@@ -207,7 +198,7 @@ fn told(instance: &Instance, identity: &Identity) -> Told {
             "exports": ports,
             "node": status.node,
         })),
-        resource: serde_json::to_value(instance).unwrap_or_default(),
+        ..Told::of(instance, &identity.namespace, status.transitions)
     }
 }
 
