@@ -319,8 +319,7 @@ impl State {
             Duty::Failed(at, _) => *at <= now,
             Duty::Runs | Duty::Done => false,
         };
-        // Where no launcher says that it runs, an answering port does.
-        let up = self.setup.wrapped || self.checked.is_ok();
+        let up = self.is_up();
         if self.start_hook != Duty::Done {
             if self.setup.lifecycle.start.is_none() {
                 self.start_hook = Duty::Done;
@@ -329,8 +328,10 @@ impl State {
                 return vec![Deed::Hook(Turn::Start)];
             }
         }
-        let Some(written) = self.written.clone().filter(|written| self.applied.as_ref() != Some(written))
-        else {
+        // What failed may have been half done: it is done again also where its reason was taken back.
+        let failed = matches!(self.update_hook, Duty::Failed(..));
+        let told = |written: &String| self.applied.as_ref() == Some(written) && !failed;
+        let Some(written) = self.written.clone().filter(|written| !told(written)) else {
             return vec![];
         };
         if self.setup.lifecycle.update.is_none() {
@@ -346,6 +347,11 @@ impl State {
             return vec![Deed::Hook(Turn::Update(written))];
         }
         vec![]
+    }
+
+    /// Whether hooks can reach it. Where no launcher says that it runs, an answering port does.
+    const fn is_up(&self) -> bool {
+        self.setup.wrapped || self.checked.is_ok()
     }
 
     fn serves(&self) -> bool {
@@ -420,9 +426,11 @@ impl State {
     /// When something is to be done though nothing happens.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
+        // What is not tried now whatever the time, since it ends or is not up, needs no waking.
+        let may = self.running && self.ending.is_none() && self.is_up();
         let retry = |duty: &Duty| match duty {
-            Duty::Failed(at, _) => Some(*at),
-            Duty::None | Duty::Runs | Duty::Done => None,
+            Duty::Failed(at, _) if may => Some(*at),
+            _ => None,
         };
         let drained = match self.ending {
             Some(Ending::Drained(until)) => Some(until),

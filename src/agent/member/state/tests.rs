@@ -55,6 +55,7 @@ impl World {
                 }
             }
         }
+        assert!(self.state.next().is_none_or(|at| at > self.now), "it would look again and again");
     }
 
     fn started(&mut self) {
@@ -178,6 +179,39 @@ fn hooks_run_after_the_start_and_after_each_change_and_again_where_they_fail() {
         (vec!["update(\"r4\")".into()], Some("r4".into()))
     );
     assert_eq!(world.state.report().problem, None);
+    // A change that failed, and was taken back: who knows what is done of it.
+    world.hear(work("r5", true));
+    world.hook(Turn::Update("r5".into()), Err("code 1"));
+    world.hear(work("r4", true));
+    world.take();
+    world.later(1);
+    assert_eq!(world.take(), ["update(\"r4\")"]);
+    world.hook(Turn::Update("r4".into()), Ok(()));
+    assert_eq!(world.state.report().problem, None);
+}
+
+#[test]
+fn a_hook_that_failed_wakes_nobody_while_it_cannot_be_tried() {
+    for wrapped in [true, false] {
+        let mut world = World::new(true, wrapped);
+        world.hear(hello(0));
+        world.hear(work("r1", true));
+        if wrapped {
+            world.started();
+        }
+        world.hear(Input::Checked(Ok(())));
+        world.hook(Turn::Start, Ok(()));
+        world.hear(work("r2", true));
+        world.hook(Turn::Update("r2".into()), Err("refused"));
+        assert!(world.state.next().is_some());
+        // `hear` asserts that it does not look again at once.
+        if wrapped {
+            world.hear(work("r2", false));
+        } else {
+            world.hear(Input::Checked(Err("no port".into())));
+        }
+        world.later(1);
+    }
 }
 
 #[test]
