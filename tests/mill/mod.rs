@@ -266,7 +266,7 @@ impl Component {
     }
 
     pub async fn on(port: u16) -> Self {
-        let child = Command::new(component().await)
+        let child = Command::new(program("component").await)
             .env("PORT", port.to_string())
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -287,22 +287,22 @@ impl Component {
     }
 }
 
-/// The program of the example; cargo builds it for no test but its own.
-async fn component() -> PathBuf {
-    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+/// A program of another package: cargo builds those for no test but their own.
+pub async fn program(name: &str) -> PathBuf {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
     BUILT
         .get_or_init(|| async {
             let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--locked", "--workspace", "--bin", "component"])
+                .args(["build", "--quiet", "--locked", "--workspace"])
+                .args(["--bin", "component", "--bin", "tier", "--bin", "launch"])
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .status()
                 .await
                 .unwrap();
-            assert!(built.success(), "the example component does not build");
-            PathBuf::from(env!("CARGO_BIN_EXE_millrace")).with_file_name("component")
+            assert!(built.success(), "the programs do not build");
         })
-        .await
-        .clone()
+        .await;
+    PathBuf::from(env!("CARGO_BIN_EXE_millrace")).with_file_name(name)
 }
 
 /// Two attempts after the first, with short pauses.
@@ -344,7 +344,12 @@ impl Role {
         Self::spawn(mill, "runner", [("POD_NAME", "runner-1")].iter().chain(env).copied())
     }
 
-    /// The same, with its log in its `stderr`.
+    /// The agent of an Instance.
+    pub fn member(mill: &Mill, env: &[(&str, &str)]) -> Self {
+        Self::spawn(mill, "member", env.iter().copied())
+    }
+
+    /// A runner with its log in its `stderr`.
     pub fn logging_runner(mill: &Mill) -> Self {
         Self::spawn_with(mill, "runner", [("POD_NAME", "runner-1")].into_iter(), Stdio::piped())
     }
