@@ -10,6 +10,8 @@
 
 #[path = "../tests/members/agents.rs"]
 mod agents;
+#[path = "members/balancer.rs"]
+mod balancer;
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[path = "../tests/flows/install.rs"]
@@ -18,22 +20,18 @@ mod install;
 mod kubelet;
 #[path = "../tests/members/world.rs"]
 mod world;
+#[path = "members/writes.rs"]
+mod writes;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use millrace::api::cluster::Cluster;
-use millrace::api::instance::Instance;
-use millrace::broker::member::{MemberReport, Stage};
 use serde_json::json;
-use world::{World, object};
+use world::World;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -51,7 +49,7 @@ async fn run() {
     chain(&world, 100).await;
     diamond(&world, 1000).await;
     graphs(&world, number("MILLRACE_BENCH_GRAPHS", 20)).await;
-    membership(&world, number("MILLRACE_BENCH_MEMBERS", 1000)).await;
+    balancer::run(&world, number("MILLRACE_BENCH_MEMBERS", 1000)).await;
 }
 
 /// Prints the median and the 99th percentile of some times.
@@ -197,87 +195,4 @@ async fn graphs(world: &World, count: usize) {
         &format!("{count} graphs of 50 at once, from the root's serving to the starts of its 48"),
         starts.iter().filter_map(hop).collect(),
     );
-}
-
-/// When each pod was first seen so, in or out.
-type Seen = Arc<Mutex<HashMap<(String, bool), Instant>>>;
-
-/// Members that stop and begin to serve, 200 times a second: how long until the load balancer has it.
-async fn membership(world: &World, members: usize) {
-    const EACH: usize = 10;
-    const CHANGES: usize = 2000;
-    world.namespace("members").await;
-    world.cartridge("members", "app", &[]).await;
-    let clusters = members / EACH;
-    for at in 0..clusters {
-        let spec =
-            json!({"cartridge": {"name": "app"}, "replicas": EACH, "loadBalancer": {"drainSeconds": 0}});
-        world.make::<Cluster>("members", object("Cluster", &format!("m{at}"), &spec)).await;
-    }
-    started(world, "members/", members).await;
-    let ready = async || {
-        let slices = world.list::<EndpointSlice>("members", &ListParams::default()).await;
-        slices
-            .iter()
-            .flat_map(|slice| &slice.endpoints)
-            .filter(|it| it.conditions.as_ref().and_then(|c| c.ready) == Some(true))
-            .count()
-    };
-    while ready().await < members {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    // When each pod was last seen to change, in the Instance and in the slice.
-    let (instances, slices): (Seen, Seen) = Default::default();
-    let pods = world.list::<k8s_openapi::api::core::v1::Pod>("members", &ListParams::default()).await;
-    let uid_of: HashMap<String, String> =
-        pods.iter().map(|pod| (pod.labels()["millrace.dev/instance"].clone(), pod.uid().unwrap())).collect();
-    let (to, known) = (instances.clone(), uid_of.clone());
-    let watched = watcher(world.api::<Instance>("members"), watcher::Config::default())
-        .default_backoff()
-        .applied_objects();
-    tokio::spawn(watched.try_for_each(move |instance| {
-        let conditions = instance.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
-        let serving =
-            millrace::api::condition::is_true(conditions, millrace::api::condition::ConditionType::Serving);
-        if let Some(uid) = known.get(&instance.name_any()) {
-            to.lock().unwrap().entry((uid.clone(), serving)).or_insert_with(Instant::now);
-        }
-        std::future::ready(Ok(()))
-    }));
-    let to = slices.clone();
-    let watched = watcher(world.api::<EndpointSlice>("members"), watcher::Config::default())
-        .default_backoff()
-        .applied_objects();
-    tokio::spawn(watched.try_for_each(move |slice| {
-        for endpoint in &slice.endpoints {
-            let ready =
-                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or_default();
-            let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()).unwrap_or_default();
-            to.lock().unwrap().entry((uid, ready)).or_insert_with(Instant::now);
-        }
-        std::future::ready(Ok(()))
-    }));
-    let mut times = vec![];
-    let mut pace = tokio::time::interval(Duration::from_millis(5));
-    for change in 0..CHANGES {
-        pace.tick().await;
-        // Far apart, so that no member changes again before it is counted.
-        let (cluster, member) = (change * 7 % clusters, change / clusters % EACH);
-        let name = format!("m{cluster}-{member}");
-        let uid = uid_of[&name].clone();
-        let serving = change / (clusters * EACH) % 2 == 1;
-        for seen in [&instances, &slices] {
-            seen.lock().unwrap().remove(&(uid.clone(), serving));
-        }
-        let stage = if serving { Stage::Serving } else { Stage::Running };
-        let report = MemberReport { pod: uid.clone(), stage, starts: 1, ..MemberReport::default() };
-        world.agents.say(&format!("instance.members.{name}"), &report).await;
-        times.push((uid, serving));
-    }
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let (instances, slices) = (instances.lock().unwrap(), slices.lock().unwrap());
-    let lag = |key: &(String, bool)| Some(slices.get(key)?.saturating_duration_since(*instances.get(key)?));
-    let lags: Vec<_> = times.iter().filter_map(lag).collect();
-    println!("{} of {CHANGES} changes of {members} members in {clusters} Clusters were seen", lags.len());
-    print("200 changes a second, from the Instance that was seen to the slice that was seen", lags);
 }

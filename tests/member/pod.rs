@@ -1,5 +1,6 @@
 //! What makes a pod of an Instance, as processes of this machine: the agent, the launcher, and an application that the launcher
 //! starts. The test is the kubelet and the operator.
+#![allow(dead_code, reason = "each binary uses its part")]
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -31,14 +32,16 @@ pub struct Pod<'a> {
     url: String,
 }
 
-/// What an application is like that the launcher starts: `more` is added to its port.
+/// What an application is like that the launcher starts: it has the port `http`, unless `more` says something else.
 pub fn setup(more: &Value) -> impl FnOnce(u16) -> Setup {
     let mut setup = json!({"wrapped": true});
     setup.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     move |port| {
         let text = setup.to_string().replace("\"PORT\"", &port.to_string());
         let mut setup: Setup = serde_json::from_str(&text).unwrap();
-        setup.ports = [("http".to_owned(), port)].into();
+        if !text.contains("\"ports\"") {
+            setup.ports = [("http".to_owned(), port)].into();
+        }
         setup
     }
 }
