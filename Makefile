@@ -8,14 +8,14 @@ RIG    = $(TARGET)/debug/rig
 ROOT := $(shell if [ "$$(id -u)" = 0 ]; then echo yes; elif sudo -n true 2>/dev/null; then echo sudo; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-ticks bench-hops bench-members bench-planning soak up down status program image test generate lint
+.PHONY: help demo bench bench-ticks bench-hops bench-members soak up down status program image test generate lint
 
 # Static, so that an image needs nothing else.
 HOST    := $(shell rustc -vV | sed -n 's/host: //p')
 SHIPPED  = $(TARGET)/image/$(HOST)/image
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Install the chart into the node, run flows and three tiers; CONTEXT=name IMAGE=ref: in a cluster of yours
 	@CONTEXT='$(CONTEXT)' IMAGE='$(IMAGE)' COMPONENT_IMAGE='$(COMPONENT_IMAGE)' TIER_IMAGE='$(TIER_IMAGE)' MAKE='$(MAKE)' RIG='$(RIG)' demo/run.sh
@@ -63,11 +63,8 @@ endif
 bench-ticks: ## Measure how late ticks are when many schedules are due at once
 	$(CARGO) bench --locked --profile dev --bench ticks
 
-bench-members: ## Measure starts in order, the load balancer with a thousand members, and the gate of one
-	$(CARGO) bench --locked --profile dev --bench members --bench gate
-
-bench-planning: ## Measure what it costs to decide about 100,000 members
-	$(CARGO) bench --locked --bench planning
+bench-members: ## Measure starts in order, the load balancer with a thousand members, the gate, and planning
+	$(CARGO) bench --locked --bench members --bench gate --bench planning
 
 bench-hops: program ## Measure messages through five built-in nodes against loops by hand
 	$(CARGO) bench --locked --profile dev --bench hops

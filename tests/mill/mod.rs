@@ -295,6 +295,7 @@ pub async fn program(name: &str) -> PathBuf {
             let built = Command::new(env!("CARGO"))
                 .args(["build", "--quiet", "--locked", "--workspace"])
                 .args(["--bin", "component", "--bin", "tier", "--bin", "launch"])
+                .args((!cfg!(debug_assertions)).then_some("--release"))
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .status()
                 .await
