@@ -3,7 +3,7 @@
 //! hop of a watch cost in the same run.
 //!
 //! `MILLRACE_BENCH_GRAPHS` (20) says how many graphs of 50 start at once, `MILLRACE_BENCH_MEMBERS` (1000) how many members the
-//! load balancer follows.
+//! load balancer follows. A word after `--` names the one case to run: `chain`, `diamond`, `graphs` or `balancer`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what cannot go on ends")]
 #![allow(clippy::disallowed_methods, reason = "it writes to the apiserver as users do")]
 #![allow(missing_docs, reason = "a program, not a library")]
@@ -30,8 +30,9 @@ use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use millrace::api::instance::Instance as Member;
 use serde_json::json;
-use world::World;
+use world::{World, object};
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -44,12 +45,23 @@ fn number(name: &str, otherwise: usize) -> usize {
 
 async fn run() {
     let world = World::start().await;
-    let _operator = world.install.operator("operator-0", &[]);
+    let only = std::env::args().skip(1).find(|word| !word.starts_with("--"));
+    let runs = |case: &str| only.as_ref().is_none_or(|only| only == case);
     baseline(&world).await;
-    chain(&world, 100).await;
-    diamond(&world, 1000).await;
-    graphs(&world, number("MILLRACE_BENCH_GRAPHS", 20)).await;
-    balancer::run(&world, number("MILLRACE_BENCH_MEMBERS", 1000)).await;
+    status(&world).await;
+    let _operator = world.install.operator("operator-0", &[]);
+    if runs("chain") {
+        chain(&world, 100).await;
+    }
+    if runs("diamond") {
+        diamond(&world, 1000).await;
+    }
+    if runs("graphs") {
+        graphs(&world, number("MILLRACE_BENCH_GRAPHS", 20)).await;
+    }
+    if runs("balancer") {
+        balancer::run(&world, number("MILLRACE_BENCH_MEMBERS", 1000)).await;
+    }
 }
 
 /// Prints the median and the 99th percentile of some times.
@@ -87,6 +99,34 @@ async fn baseline(world: &World) {
         times.push(began.elapsed());
     }
     print("a write and a hop of a watch", times);
+}
+
+/// The same with what an operator writes: the status of an Instance, by server-side apply. Nobody else follows it yet.
+async fn status(world: &World) {
+    let instance = object("Instance", "x", &json!({"cartridge": {"name": "none"}}));
+    world.make::<Member>("base", instance).await;
+    let api: Api<Member> = world.api("base");
+    let mut seen =
+        Box::pin(watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects());
+    seen.try_next().await.unwrap();
+    let condition = |kind: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": "Active", "message": "its ports answer",
+            "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let conditions = ["Ready", "Accepted", "ImportsResolved", "Started", "Serving"].map(condition);
+    let mut times = vec![];
+    for round in 0..200 {
+        let began = Instant::now();
+        let exports = json!([{"name": "port", "value": round.to_string()}]);
+        let status = json!({"phase": "Active", "exports": exports, "conditions": conditions});
+        let change = json!({"apiVersion": "millrace.dev/v1alpha1", "kind": "Instance", "status": status});
+        api.patch_status("x", &PatchParams::apply("bench").force(), &Patch::Apply(change)).await.unwrap();
+        seen.try_next().await.unwrap();
+        times.push(began.elapsed());
+    }
+    print("a write of the status of an Instance and a hop of a watch", times);
 }
 
 /// Waits until so many applications were started in a namespace, and gives when each was, and when each served.

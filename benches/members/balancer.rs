@@ -46,7 +46,9 @@ pub async fn run(world: &World, members: usize) {
     let pods = world.list::<Pod>("members", &ListParams::default()).await;
     let uids: HashMap<String, String> =
         pods.iter().map(|pod| (pod.labels()["millrace.dev/instance"].clone(), pod.uid().unwrap())).collect();
-    changes(world, &uids).await;
+    for wished in [10, 200] {
+        changes(world, &uids, wished).await;
+    }
     for (stage, ready) in [(Stage::Running, 0), (Stage::Serving, members)] {
         let (before, began) = (Writes::now(world).await, Instant::now());
         let said = stream::iter(&uids).for_each_concurrent(64, |(name, uid)| say(world, name, uid, stage));
@@ -79,11 +81,13 @@ async fn wait_ready(world: &World, members: usize) {
     }
 }
 
-/// Members that stop and begin to serve, 200 times a second or as often as this machine can: how long until the load balancer
-/// has it.
-async fn changes(world: &World, uids: &HashMap<String, String>) {
-    const CHANGES: usize = 2000;
+/// Members that stop and begin to serve, so many times a second or as often as this machine can: how long until the load
+/// balancer has it.
+async fn changes(world: &World, uids: &HashMap<String, String>, wished: u32) {
+    const CHANGES: usize = 1000;
     let clusters = uids.len() / EACH;
+    // Each of these stops and, when all have, serves again.
+    let part = uids.len().min(CHANGES / 2);
     // When each pod was last seen to change, in the Instance and in the slice.
     let (instances, slices): (Seen, Seen) = Default::default();
     let (to, known) = (instances.clone(), uids.clone());
@@ -128,14 +132,15 @@ async fn changes(world: &World, uids: &HashMap<String, String>) {
     let mut lags = vec![];
     // What was done to each member, and is not yet counted.
     let mut open: HashMap<String, bool> = HashMap::new();
-    let mut pace = tokio::time::interval(Duration::from_millis(5));
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / wished);
     let began = Instant::now();
     for change in 0..CHANGES {
         pace.tick().await;
-        let (cluster, member) = (change * 7 % clusters, change / clusters % EACH);
+        let which = change % part;
+        let (cluster, member) = (which * 7 % clusters, which / clusters % EACH);
         let name = format!("m{cluster}-{member}");
         let uid = uids[&name].clone();
-        let serving = change / (clusters * EACH) % 2 == 1;
+        let serving = change % (2 * part) >= part;
         // A member changes again only when its last change was seen, or that might never be.
         if let Some(before) = open.remove(&uid) {
             lags.push(seen(&(uid.clone(), before)).await);
@@ -152,5 +157,5 @@ async fn changes(world: &World, uids: &HashMap<String, String>) {
     }
     let rate = f64::from(u32::try_from(CHANGES).unwrap()) / began.elapsed().as_secs_f64();
     let what = "from the Instance that was seen to the slice that was seen";
-    print(&format!("{rate:.0} changes a second of the 200 wished for, {what}"), lags);
+    print(&format!("{rate:.0} changes a second of {wished} wished for, {what}"), lags);
 }
