@@ -73,6 +73,8 @@ pub mod wake;
 
 /// How often gateways and broker are asked about by those who wait: what should have told may not have.
 const GLANCE: Duration = Duration::from_secs(5);
+/// How many Flows, and runners, are looked at at a time.
+const AT_A_TIME: u16 = 16;
 
 /// The options of `millrace operator`.
 #[derive(Clone, Debug, Args)]
@@ -430,6 +432,7 @@ async fn control(
         tokio::join!(
             drive(
                 "flow",
+                AT_A_TIME,
                 flows,
                 UnboundedReceiverStream::new(calls.flows),
                 move |flow| flow::reconcile(flow, known.clone()),
@@ -438,6 +441,7 @@ async fn control(
             ),
             drive(
                 "runner",
+                AT_A_TIME,
                 namespaces,
                 UnboundedReceiverStream::new(calls.namespaces),
                 move |namespace| runner::reconcile(namespace, runners.clone()),

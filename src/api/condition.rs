@@ -13,7 +13,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 pub const MESSAGE_MAX: usize = 1024;
 
 /// What a condition is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display, strum::IntoStaticStr)]
 pub enum ConditionType {
     /// The object is in the state that was asked for.
     Ready,
@@ -73,14 +73,8 @@ impl ConditionType {
     }
 }
 
-impl fmt::Display for ConditionType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 /// Whether what a condition is about holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
 pub enum Status {
     /// It holds.
     True,
@@ -88,12 +82,6 @@ pub enum Status {
     False,
     /// It could not be found out.
     Unknown,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
 }
 
 impl From<bool> for Status {
@@ -311,7 +299,7 @@ pub fn find(conditions: &[Condition], of: ConditionType) -> Option<&Condition> {
 /// Whether there is a condition of a type, and it is True.
 #[must_use]
 pub fn is_true(conditions: &[Condition], of: ConditionType) -> bool {
-    find(conditions, of).is_some_and(|condition| condition.status == Status::True.to_string())
+    find(conditions, of).is_some_and(|condition| condition.status == <&str>::from(Status::True))
 }
 
 /// Whether two lists say the same; when something last changed does not matter.
@@ -331,7 +319,7 @@ pub fn seconds(time: Timestamp) -> Time {
 }
 
 fn is_of(condition: &Condition, of: ConditionType) -> bool {
-    condition.type_ == of.to_string()
+    condition.type_ == <&str>::from(of)
 }
 
 /// Ours in the order of their enum, then whatever else somebody has written, by name.

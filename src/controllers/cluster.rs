@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -42,6 +43,10 @@ pub mod update;
 /// Fields that the controller of Clusters writes are its own.
 pub const MANAGER: &str = "millrace-cluster";
 
+/// How often at most a Cluster says anew how many of its members are where, when it does nothing else: the first change is said
+/// at once, and those of members that come one after the other together, so that their own writes are not kept waiting.
+const PACE: Duration = Duration::from_millis(250);
+
 /// What the controller works with, beside what that of Flows does.
 pub struct Context {
     /// What that of Flows works with.
@@ -67,6 +72,8 @@ struct Known {
     refused: Option<String>,
     made: BTreeSet<u32>,
     revision: Option<String>,
+    /// When its status was last written.
+    said: Option<Instant>,
 }
 
 impl Memory {
@@ -76,6 +83,16 @@ impl Memory {
 
     fn of(&self, uid: &str) -> Known {
         self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// How long until the status may be written once more, if that does not matter otherwise.
+    fn rest(&self, uid: &str, now: Instant) -> Option<Duration> {
+        let since = now.saturating_duration_since(self.lock().get(uid)?.said?);
+        PACE.checked_sub(since).filter(|rest| !rest.is_zero())
+    }
+
+    fn said(&self, uid: &str, now: Instant) {
+        self.lock().entry(uid.to_owned()).or_default().said = Some(now);
     }
 }
 
@@ -95,9 +112,17 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<N
     let seen = observe(&cluster, &identity, members, &context);
     let Plan { steps, status, event, look_again } = plan::plan(&identity, &seen);
     let leaving = steps.contains(&Step::RemoveFinalizer);
+    let counts_only = steps.is_empty() && event.is_none();
     let done = act(&cluster, &identity, &seen, steps, &context).await;
     if leaving && done.failure.is_none() {
         return Ok(Next::Settled);
+    }
+    if cluster.status.as_ref() != Some(&status) {
+        let now = Instant::now();
+        if let Some(rest) = context.memory.rest(&identity.uid, now).filter(|_| counts_only) {
+            return Ok(Next::After(rest));
+        }
+        context.memory.said(&identity.uid, now);
     }
     match context.writer.put_status(&*done.cluster, cluster.status.as_ref(), &status).await {
         // It went meanwhile.
@@ -304,5 +329,21 @@ fn note(cluster: &Cluster, event: Event, text: String) -> Note {
         reason: event.to_string(),
         action,
         text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_said_at_once_and_then_not_before_some_time() {
+        let (memory, began) = (Memory::default(), Instant::now());
+        assert_eq!(memory.rest("a", began), None);
+        memory.said("a", began);
+        let later = began + Duration::from_millis(100);
+        assert_eq!(memory.rest("a", later), Some(PACE.saturating_sub(Duration::from_millis(100))));
+        assert_eq!(memory.rest("b", later), None);
+        assert_eq!(memory.rest("a", began + PACE), None);
     }
 }

@@ -17,6 +17,12 @@ use super::schemas::Schemas;
 use super::wake::{MemberCalls, Parted};
 use super::{cartridge, cluster, flow, instance};
 
+/// How many Instances are looked at at a time, and load balancers: a member that goes must be out of its own at once.
+const MANY: u16 = 16;
+/// How many Clusters and Cartridges are looked at at a time. They sum up Instances: under load they wait, and then write more
+/// at once.
+const FEW: u16 = 4;
+
 /// What the four work with.
 pub struct Platform {
     cartridges: Arc<cartridge::Context>,
@@ -110,6 +116,7 @@ impl Platform {
             tokio::join!(
                 drive(
                     "cartridge",
+                    FEW,
                     caches.cartridges.clone(),
                     UnboundedReceiverStream::new(calls.cartridges),
                     move |it| cartridge::reconcile(it, a.clone()),
@@ -118,6 +125,7 @@ impl Platform {
                 ),
                 drive(
                     "cluster",
+                    FEW,
                     caches.clusters.clone(),
                     UnboundedReceiverStream::new(calls.clusters),
                     move |it| cluster::reconcile(it, b.clone()),
@@ -126,6 +134,7 @@ impl Platform {
                 ),
                 drive(
                     "membership",
+                    MANY,
                     caches.clusters.clone(),
                     UnboundedReceiverStream::new(calls.balancers),
                     move |it| membership::reconcile(it, c.clone()),
@@ -134,6 +143,7 @@ impl Platform {
                 ),
                 drive(
                     "instance",
+                    MANY,
                     caches.instances.clone(),
                     stream(calls.instances),
                     move |it| instance::reconcile(it, d.clone()),

@@ -23,8 +23,6 @@ use super::writer::WriteError;
 use super::watch::Cached;
 use crate::metrics::Metrics;
 
-/// How many objects of one kind are reconciled at a time.
-const CONCURRENCY: u16 = 16;
 /// How long one reconcile may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// When to look at an object at which all is well, if nothing happens before: watches can miss things.
@@ -108,10 +106,10 @@ type Failures = Arc<Mutex<HashMap<(String, String), u32>>>;
 
 /// Drives a controller until `stop`, which lets those that are going on come to their end.
 ///
-/// `objects` are the changed objects of the kind, whose cache is `store`; `others` are those that something else gives
-/// reason to look at.
+/// `objects` are those that there is reason to look at, whose cache is `store`. So many are looked at at a time.
 pub async fn drive<K, Fut>(
     name: &'static str,
+    concurrency: u16,
     store: Store<K>,
     objects: impl Stream<Item = ObjectRef<K>> + Send + 'static,
     reconcile: impl Fn(Arc<K>) -> Fut + Send + Sync + Clone + 'static,
@@ -122,7 +120,7 @@ pub async fn drive<K, Fut>(
     Fut: Future<Output = Result<Next, Failure>> + Send + 'static,
 {
     let failures = Failures::default();
-    let config = controller::Config::default().concurrency(CONCURRENCY);
+    let config = controller::Config::default().concurrency(concurrency);
     let requests = objects.take_until(stop.cancelled_owned()).map(Ok::<_, Infallible>);
     let each = move |object: Arc<K>, _: Arc<()>| {
         let (reconcile, metrics, failures) = (reconcile.clone(), metrics.clone(), failures.clone());

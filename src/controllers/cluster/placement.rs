@@ -1,16 +1,16 @@
 //! Which partition a new member goes to, and which member goes first: pure. The algorithms are those of Apache Stratos.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::api::cluster::placement::{Algorithm, Partition, Placement};
 
 /// A member, as far as placement is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed<'a> {
     /// Its ordinal.
     pub ordinal: u32,
     /// Its partition.
-    pub partition: Option<String>,
+    pub partition: Option<&'a str>,
     /// Whether it is Active.
     pub active: bool,
 }
@@ -26,33 +26,27 @@ pub struct Room {
 
 /// Finds room for so many new members, one after the other.
 #[must_use]
-pub fn room(placement: Option<&Placement>, members: &[Placed], count: usize) -> Room {
+pub fn room(placement: Option<&Placement>, members: &[Placed<'_>], count: usize) -> Room {
     let Some(placement) = placement.filter(|placement| !placement.partitions.is_empty()) else {
         return Room { partitions: vec![None; count], without: 0 };
     };
-    let mut counts = counts(members);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for partition in members.iter().filter_map(|member| member.partition) {
+        *counts.entry(partition).or_default() += 1;
+    }
     let mut partitions = vec![];
     for _ in 0..count {
         let Some(next) = next(placement, &counts) else { break };
-        *counts.entry(next.name.clone()).or_default() += 1;
+        *counts.entry(&next.name).or_default() += 1;
         partitions.push(Some(next.name.clone()));
     }
     let without = count - partitions.len();
     Room { partitions, without }
 }
 
-/// How many members each partition has.
-fn counts(members: &[Placed]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for partition in members.iter().filter_map(|member| member.partition.clone()) {
-        *counts.entry(partition).or_default() += 1;
-    }
-    counts
-}
-
 /// The partition of the next new member; none where all are full.
-fn next<'a>(placement: &'a Placement, counts: &BTreeMap<String, usize>) -> Option<&'a Partition> {
-    let count = |partition: &Partition| counts.get(&partition.name).copied().unwrap_or_default();
+fn next<'a>(placement: &'a Placement, counts: &BTreeMap<&str, usize>) -> Option<&'a Partition> {
+    let count = |partition: &Partition| counts.get(partition.name.as_str()).copied().unwrap_or_default();
     let free = |partition: &&Partition| {
         partition.max.is_none_or(|max| count(partition) < usize::try_from(max).unwrap_or_default())
     };
@@ -64,56 +58,36 @@ fn next<'a>(placement: &'a Placement, counts: &BTreeMap<String, usize>) -> Optio
     }
 }
 
-/// The ordinals of those that go first when there are too many.
+/// The ordinals of those that go first when there are too many: those in no partition that there is; then, of the fullest
+/// partition or of the last, those that are not Active, and those with the highest ordinals.
 #[must_use]
-pub fn surplus(placement: Option<&Placement>, members: &[Placed], count: usize) -> Vec<u32> {
-    let mut left = members.to_vec();
-    let mut gone = vec![];
-    for _ in 0..count {
-        let Some(at) = last(placement, &left) else { break };
-        gone.push(left.remove(at).ordinal);
+pub fn surplus(placement: Option<&Placement>, members: &[Placed<'_>], count: usize) -> Vec<u32> {
+    let partitions = placement.map(|placement| &placement.partitions[..]).unwrap_or_default();
+    let place: HashMap<_, _> =
+        partitions.iter().enumerate().map(|(at, partition)| (partition.name.as_str(), at)).collect();
+    let mut strays = vec![];
+    let mut groups = vec![vec![]; partitions.len()];
+    for member in members {
+        let at = member.partition.and_then(|partition| place.get(partition));
+        at.map_or(&mut strays, |at| &mut groups[*at]).push(*member);
     }
-    gone
-}
-
-/// Who goes next: of the partition that is to shrink, one that is not Active, then the one with the highest ordinal.
-fn last(placement: Option<&Placement>, members: &[Placed]) -> Option<usize> {
-    let partition = shrinking(placement, members);
-    let of_it = members.iter().enumerate().filter(|(_, member)| match &partition {
-        Shrinking::Only(partition) => member.partition == *partition,
-        Shrinking::Any => true,
-    });
-    of_it.max_by_key(|(_, member)| (!member.active, member.ordinal)).map(|(at, _)| at)
-}
-
-/// Where a member is to go from.
-enum Shrinking {
-    /// From anywhere.
-    Any,
-    /// From this partition, or from those that are in none.
-    Only(Option<String>),
-}
-
-/// The partition that is to shrink: one that is no more, else the fullest, or the last.
-fn shrinking(placement: Option<&Placement>, members: &[Placed]) -> Shrinking {
-    let Some(placement) = placement.filter(|placement| !placement.partitions.is_empty()) else {
-        return Shrinking::Any;
-    };
-    let known = |name: &Option<String>| {
-        name.as_ref().is_some_and(|name| placement.partitions.iter().any(|partition| partition.name == *name))
-    };
-    if let Some(stray) = members.iter().find(|member| !known(&member.partition)) {
-        return Shrinking::Only(stray.partition.clone());
+    for group in groups.iter_mut().chain([&mut strays]) {
+        group.sort_by_key(|member| (!member.active, member.ordinal));
     }
-    let counts = counts(members);
-    let count = |partition: &Partition| counts.get(&partition.name).copied().unwrap_or_default();
-    let mut filled = placement.partitions.iter().filter(|partition| count(partition) > 0);
-    let chosen = match placement.algorithm.unwrap_or(Algorithm::RoundRobin) {
+    let algorithm = placement.and_then(|placement| placement.algorithm).unwrap_or(Algorithm::RoundRobin);
+    let next =
+        || strays.pop().or_else(|| shrinking(algorithm, &mut groups)?.pop()).map(|member| member.ordinal);
+    std::iter::from_fn(next).take(count).collect()
+}
+
+/// The partition that is to shrink.
+fn shrinking<T>(algorithm: Algorithm, groups: &mut [Vec<T>]) -> Option<&mut Vec<T>> {
+    let mut filled = groups.iter_mut().filter(|group| !group.is_empty());
+    match algorithm {
         Algorithm::OneAfterAnother => filled.next_back(),
         // Of several as full, the last.
-        Algorithm::RoundRobin => filled.max_by_key(|partition| count(partition)),
-    };
-    chosen.map_or(Shrinking::Any, |partition| Shrinking::Only(Some(partition.name.clone())))
+        Algorithm::RoundRobin => filled.max_by_key(|group| group.len()),
+    }
 }
 
 #[cfg(test)]
@@ -129,10 +103,15 @@ mod tests {
     }
 
     /// Members in these partitions, with ordinals from 0; an upper-case one is not Active.
-    fn members(of: &str) -> Vec<Placed> {
+    fn members(of: &str) -> Vec<Placed<'static>> {
         let member = |(ordinal, name): (usize, char)| Placed {
             ordinal: u32::try_from(ordinal).unwrap(),
-            partition: (name != '-').then(|| name.to_ascii_lowercase().to_string()),
+            partition: match name.to_ascii_lowercase() {
+                'a' => Some("a"),
+                'b' => Some("b"),
+                '-' => None,
+                _ => Some("x"),
+            },
             active: !name.is_ascii_uppercase(),
         };
         of.chars().enumerate().map(member).collect()
@@ -174,6 +153,7 @@ mod tests {
             (RoundRobin, "Aab", 1, &[0]),
             (RoundRobin, "aaxb", 1, &[2]),
             (RoundRobin, "aa-b", 2, &[2, 1]),
+            (RoundRobin, "X-xab", 4, &[0, 2, 1, 4]),
             (OneAfterAnother, "aaab", 2, &[3, 2]),
             (OneAfterAnother, "bba", 3, &[1, 0, 2]),
             (RoundRobin, "a", 3, &[0]),

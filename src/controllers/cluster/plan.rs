@@ -24,7 +24,7 @@ mod tests;
 /// What keeps a Cluster from going before its members.
 pub const FINALIZER: &str = "millrace.dev/members";
 
-/// How many members are made at a look: what else is to be done must not wait for thousands.
+/// How many members are made, moved or removed at a look: what else is to be done must not wait for thousands.
 const AT_ONCE: usize = 50;
 /// How many revisions that nobody runs are kept.
 const KEPT: usize = 2;
@@ -107,17 +107,17 @@ impl Step {
 }
 
 /// A member, as it was seen.
-#[derive(Clone, Debug)]
-struct Member {
+#[derive(Clone, Copy, Debug)]
+struct Member<'a> {
     ordinal: u32,
-    name: String,
-    partition: Option<String>,
-    revision: Option<String>,
+    name: &'a str,
+    partition: Option<&'a str>,
+    revision: Option<&'a str>,
     active: bool,
     /// It runs the revision that it is to run.
     arrived: bool,
     going: bool,
-    message: String,
+    message: &'a str,
 }
 
 /// What is the case, as far as both steps and status depend on it.
@@ -126,7 +126,7 @@ struct Case<'a> {
     seen: &'a Snapshot,
     spec: &'a ClusterSpec,
     /// Those that stay or go, by ordinal.
-    members: Vec<Member>,
+    members: Vec<Member<'a>>,
     wanted: usize,
     /// The revision that members should be on: the present one, or that of before where there is none.
     target: Option<String>,
@@ -165,7 +165,7 @@ impl<'a> Case<'a> {
     }
 
     /// Those that are not going.
-    fn staying(&self) -> impl Iterator<Item = &Member> {
+    fn staying(&self) -> impl Iterator<Item = &Member<'a>> {
         self.members.iter().filter(|member| !member.going)
     }
 
@@ -185,7 +185,7 @@ impl<'a> Case<'a> {
         }
         steps.extend(self.store());
         let surplus = self.surplus();
-        steps.extend(surplus.iter().copied().map(Step::DeleteMember));
+        steps.extend(surplus.iter().copied().take(AT_ONCE).map(Step::DeleteMember));
         steps.extend(self.moves(&surplus));
         steps.extend(self.grow());
         steps.extend(self.prune());
@@ -204,44 +204,53 @@ impl<'a> Case<'a> {
     }
 
     fn surplus(&self) -> Vec<u32> {
-        let staying: Vec<_> = self.staying().map(placed).collect();
-        let count = staying.len().saturating_sub(self.wanted);
-        placement::surplus(self.spec.placement.as_ref(), &staying, count)
+        let count = self.staying().count().saturating_sub(self.wanted);
+        if count == 0 {
+            return vec![];
+        }
+        placement::surplus(self.spec.placement.as_ref(), &self.placed(), count)
+    }
+
+    fn placed(&self) -> Vec<Placed<'a>> {
+        let placed =
+            |it: &Member<'a>| Placed { ordinal: it.ordinal, partition: it.partition, active: it.active };
+        self.staying().map(placed).collect()
     }
 
     /// Members that move to the revision that they should be on.
     fn moves(&self, surplus: &[u32]) -> Vec<Step> {
         let Some(target) = &self.target else { return vec![] };
-        let staying: Vec<_> = self.staying().filter(|member| !surplus.contains(&member.ordinal)).collect();
+        let surplus: BTreeSet<_> = surplus.iter().collect();
+        let staying = self.staying().filter(|member| !surplus.contains(&member.ordinal));
         let moving: Vec<_> = staying
-            .iter()
             .map(|member| Moving {
                 ordinal: member.ordinal,
-                current: member.revision.as_ref() == Some(target),
+                current: member.revision == Some(target),
                 available: member.active && member.arrived,
             })
             .collect();
         let given = self.spec.update.as_ref().and_then(|update| update.max_unavailable.as_ref());
         let may_miss = update::max_unavailable(given, self.wanted);
-        let next = update::next(&moving, self.wanted, may_miss);
-        let assignment = |ordinal: &u32| {
-            let member = staying.iter().find(|member| member.ordinal == *ordinal)?;
-            Some(Assignment {
-                ordinal: *ordinal,
-                partition: member.partition.clone(),
-                revision: target.clone(),
-            })
+        let mut next = update::next(&moving, self.wanted, may_miss);
+        next.truncate(AT_ONCE);
+        let partition = |ordinal: u32| {
+            let at = self.members.binary_search_by_key(&ordinal, |member| member.ordinal).ok()?;
+            self.members[at].partition.map(str::to_owned)
         };
-        next.iter().filter_map(assignment).map(Step::MoveMember).collect()
+        let assignment =
+            |ordinal| Assignment { ordinal, partition: partition(ordinal), revision: target.clone() };
+        next.into_iter().map(assignment).map(Step::MoveMember).collect()
     }
 
     /// Members that are missing: those with the lowest ordinals that nobody has. One whose predecessor is still going is made
     /// when that is gone.
     fn grow(&mut self) -> Vec<Step> {
         let Some(target) = self.target.clone() else { return vec![] };
-        let staying: Vec<_> = self.staying().map(placed).collect();
-        let missing = self.wanted.saturating_sub(staying.len());
-        let room = placement::room(self.spec.placement.as_ref(), &staying, missing);
+        let missing = self.wanted.saturating_sub(self.staying().count());
+        if missing == 0 {
+            return vec![];
+        }
+        let room = placement::room(self.spec.placement.as_ref(), &self.placed(), missing);
         self.without_room = room.without;
         let taken: BTreeSet<_> = self.staying().map(|member| member.ordinal).collect();
         let going: BTreeSet<_> = self.members.iter().filter(|it| it.going).map(|it| it.ordinal).collect();
@@ -255,16 +264,19 @@ impl<'a> Case<'a> {
 
     /// Revisions that nobody runs or is to run, but for the last few.
     fn prune(&self) -> Vec<Step> {
+        if self.seen.revisions.len() <= KEPT {
+            return vec![];
+        }
         let used: BTreeSet<_> = self
             .seen
             .members
             .iter()
             .flat_map(|member| {
-                let status = member.status.as_ref().and_then(|status| status.revision.clone());
-                member.spec.revision.clone().into_iter().chain(status)
+                let status = member.status.as_ref().and_then(|status| status.revision.as_ref());
+                member.spec.revision.iter().chain(status)
             })
-            .chain(self.target.clone())
-            .chain(self.seen.cluster.status.as_ref().and_then(|status| status.current_revision.clone()))
+            .chain(&self.target)
+            .chain(self.seen.cluster.status.as_ref().and_then(|status| status.current_revision.as_ref()))
             .collect();
         let idle: BTreeMap<_, _> = self
             .seen
@@ -282,7 +294,7 @@ impl<'a> Case<'a> {
         let orphans = finalizers.iter().any(|finalizer| finalizer == "orphan");
         if !self.members.is_empty() {
             let staying = self.staying().filter(|_| !orphans);
-            return staying.map(|member| Step::DeleteMember(member.ordinal)).collect();
+            return staying.map(|member| Step::DeleteMember(member.ordinal)).take(AT_ONCE).collect();
         }
         let late = report::terminating_for(self.seen) >= LAST_WORDS;
         let done = report::is_terminating(self.seen) && (self.seen.announced || late);
@@ -291,9 +303,9 @@ impl<'a> Case<'a> {
 
     fn look_again(&self, steps: &[Step]) -> Option<Duration> {
         const SOON: Duration = Duration::from_millis(500);
-        let made = steps.iter().filter(|step| matches!(step, Step::CreateMember(_))).count();
+        // Where as many steps are taken as may be at a look, there may be more.
         let leaving = self.is_deleting() && self.members.is_empty();
-        (made >= AT_ONCE || leaving).then_some(SOON)
+        (steps.len() >= AT_ONCE || leaving).then_some(SOON)
     }
 }
 
@@ -319,8 +331,8 @@ fn present(seen: &Snapshot) -> Option<Revision> {
     })
 }
 
-fn member(identity: &Identity, instance: &Instance) -> Option<Member> {
-    let name = instance.name_any();
+fn member<'a>(identity: &Identity, instance: &'a Instance) -> Option<Member<'a>> {
+    let name = instance.metadata.name.as_deref()?;
     let ordinal = name.strip_prefix(identity.name.as_str())?.strip_prefix('-')?.parse().ok()?;
     let status = instance.status.as_ref();
     let conditions = status.map(|status| &status.conditions[..]).unwrap_or_default();
@@ -329,19 +341,15 @@ fn member(identity: &Identity, instance: &Instance) -> Option<Member> {
     Some(Member {
         ordinal,
         name,
-        partition: instance.spec.partition.clone(),
-        revision: instance.spec.revision.clone(),
+        partition: instance.spec.partition.as_deref(),
+        revision: instance.spec.revision.as_deref(),
         active: desired
-            && is_true(conditions, ConditionType::Serving)
-            && is_true(conditions, ConditionType::Ready),
+            && is_true(conditions, ConditionType::Ready)
+            && is_true(conditions, ConditionType::Serving),
         arrived: status.is_some_and(|status| status.revision == instance.spec.revision),
         going: instance.metadata.deletion_timestamp.is_some(),
-        message: ready.map(|ready| ready.message.clone()).unwrap_or_default(),
+        message: ready.map(|ready| ready.message.as_str()).unwrap_or_default(),
     })
-}
-
-fn placed(member: &Member) -> Placed {
-    Placed { ordinal: member.ordinal, partition: member.partition.clone(), active: member.active }
 }
 
 /// Whether the Cluster has our finalizer.

@@ -73,10 +73,11 @@ fn count(of: u32) -> i32 {
 }
 
 fn members(case: &Case<'_>) -> Members {
-    let of = |holds: &dyn Fn(&Member) -> bool| {
+    let of = |holds: &dyn Fn(&Member<'_>) -> bool| {
         u32::try_from(case.staying().filter(|member| holds(member)).count()).unwrap_or(u32::MAX)
     };
-    let updated = |member: &Member| member.active && member.arrived && member.revision == case.target;
+    let updated =
+        |member: &Member<'_>| member.active && member.arrived && member.revision == case.target.as_deref();
     Members {
         wanted: u32::try_from(case.wanted).unwrap_or(u32::MAX),
         present: of(&|_| true),

@@ -271,6 +271,34 @@ fn scaling_keeps_to_the_limits_and_to_the_lowest_ordinals() {
 }
 
 #[test]
+fn of_many_members_some_are_made_moved_or_removed_at_a_look_and_the_rest_soon() {
+    let mut world = World::new(&json!({"replicas": 120, "update": {"maxUnavailable": "100%"}}));
+    let changed = |world: &mut World| {
+        let soon = plan(&world.identity(), &world.snapshot()).look_again.is_some();
+        let steps = world.look();
+        let of_members = |step: &&Step| {
+            matches!(step, Step::CreateMember(_) | Step::MoveMember(_) | Step::DeleteMember(_))
+        };
+        (steps.iter().filter(of_members).count(), soon)
+    };
+    let rounds = |world: &mut World| [(); 4].map(|()| changed(world));
+    let expected = [(50, true), (50, true), (20, false), (0, false)];
+    assert_eq!(rounds(&mut world), expected);
+    world.settle();
+    world.image("web:2");
+    assert_eq!(rounds(&mut world), expected);
+    world.settle();
+    world.cluster.spec.replicas = 0;
+    assert_eq!(rounds(&mut world), expected);
+    world.settle();
+    world.cluster.spec.replicas = 120;
+    world.settle();
+    world.cluster.metadata.deletion_timestamp =
+        serde_json::from_value(json!("1970-01-01T00:17:00Z")).unwrap();
+    assert_eq!(rounds(&mut world), expected);
+}
+
+#[test]
 fn a_member_whose_predecessor_still_goes_waits_for_its_end() {
     let mut world = three();
     world.cluster.spec.replicas = 1;
